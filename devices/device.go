@@ -1,0 +1,125 @@
+// Package devices hosts the hardware: it opens every configured device through
+// the driver table, supervises it, publishes its readings as WAMP events,
+// offers its procedures, and puts its actuators into their safe state when
+// anything ends.
+package devices
+
+import (
+	"context"
+	"time"
+
+	"github.com/postern-iot/postern/wamp"
+)
+
+// Driver is one row of the driver table (devices/all): a type of device. Its
+// Params are at once what the config may say, the defaults, and the reference
+// page.
+type Driver struct {
+	// Type is the name in the config, such as "gpio-output".
+	Type string
+	// Summary is one sentence for lists and the reference page.
+	Summary string
+	// Doc is Markdown: wiring, limits, the datasheet.
+	Doc string
+	// Example is a config example, one device in YAML.
+	Example string
+	// NewParams returns a pointer to the driver's parameter struct, filled with
+	// the defaults. Its fields carry the tags that gateway/config reads:
+	//   yaml:"name"       the key
+	//   doc:"…"           what it means, with its unit
+	//   required:"true"   must be given
+	// It may implement Validator.
+	NewParams func() any
+	// Readings and Procedures are those that every device of the type has. A
+	// device may have more, from its parameters: see Device.
+	Readings   []Reading
+	Procedures []Procedure
+	// Open makes the device; params is what NewParams returned, filled in. It
+	// must not touch hardware that is not there yet: that is Run's first act.
+	Open func(env Env, params any) (Device, error)
+}
+
+// Validator is implemented by parameter structs with rules beyond their types.
+// It reports every error by the field's YAML path ("fields[2].unit", "" for the
+// struct itself), what is wrong, and what to do about it.
+type Validator interface {
+	Validate(report func(path, problem, hint string))
+}
+
+// Claimer is implemented by parameter structs of devices that need a piece of
+// hardware for themselves; two devices with a claim in common are a config
+// error. Claims are like "gpio:GPIO17", "serial:/dev/ttyUSB0".
+type Claimer interface {
+	Claims() []string
+}
+
+// Device is one opened device. The host calls its methods, Run one at a time.
+type Device interface {
+	// Readings and Procedures describe this device; they do not change.
+	Readings() []Reading
+	Procedures() []Procedure
+	// Run opens the hardware, calls out.Ready, serves it until ctx ends (and
+	// then returns nil) or the hardware fails (and then returns why). It may be
+	// called again after it returned.
+	Run(ctx context.Context, out Outlet) error
+	// Halt puts the actuators into their safe state and reports whether that
+	// was done. It is idempotent, does not depend on Run, and takes no longer
+	// than a second.
+	Halt() error
+}
+
+// Env is what a device gets from its host.
+type Env struct {
+	// Name of the device in the config.
+	Name string
+}
+
+// Outlet is how a running device speaks.
+type Outlet interface {
+	// Ready says that the hardware works; again after Degraded.
+	Ready()
+	// Degraded says that the hardware is there but not well, and why.
+	Degraded(reason error)
+	// Emit publishes one value of a reading. It does not block: when the realm
+	// is not to be reached the newest value of each reading is kept. A value
+	// that is NaN or infinite becomes a fault, never a number.
+	Emit(reading string, value any, s Sample)
+	// Fault publishes that a reading has no value now, and why.
+	Fault(reading string, reason error)
+}
+
+// Sample is what is known of a value beside itself.
+type Sample struct {
+	// Time of the measurement; zero means now.
+	Time time.Time
+	// Extra keyword arguments of the event, such as an edge's sequence number.
+	Extra wamp.Dict
+}
+
+// Reading describes one value that a device measures.
+type Reading struct {
+	Name string // one URI component: "temperature"
+	Doc  string
+	Unit string // UCUM where one exists: "Cel", "%", "V"; "" for none
+	Type string // "float", "int", "bool", "string", "bytes", "dict"
+}
+
+// Procedure describes one thing that a device does, and does it.
+type Procedure struct {
+	Name string // one URI component, a verb: "set"
+	Doc  string
+	Args []Arg
+	// Returns describes the result, "" for none.
+	Returns string
+	// Call does it; nil in a Driver's table. Args are checked against Args
+	// before. A *wamp.Error reaches the caller as it is.
+	Call func(ctx context.Context, args wamp.List, kwargs wamp.Dict) (any, error)
+}
+
+// Arg is one argument of a procedure: positional, or by keyword.
+type Arg struct {
+	Name     string
+	Type     string // as in Reading
+	Doc      string
+	Optional bool
+}
