@@ -9,6 +9,7 @@ package transport
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 
@@ -62,3 +63,12 @@ var (
 	// transport's own framing does not allow.
 	ErrFraming = errors.New("transport framing violated")
 )
+
+// DefaultReadLimit bounds the messages that a Conn accepts until SetReadLimit
+// says otherwise, in bytes; where a listener makes the Conn, its own setting
+// applies.
+const DefaultReadLimit = 16 << 20
+
+func tooLarge(size uint64, limit int64) error {
+	return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, size, limit)
+}
