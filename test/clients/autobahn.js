@@ -1,0 +1,71 @@
+'use strict';
+// autobahn-js under remote control; see wire.js.
+const autobahn = require('autobahn');
+const { serve, say } = require('./wire.js');
+
+const serializers = {
+  json: autobahn.serializer.JSONSerializer,
+  msgpack: autobahn.serializer.MsgpackSerializer,
+  cbor: autobahn.serializer.CBORSerializer,
+};
+
+let connection, session;
+
+function failure(e) {
+  // autobahn-js rejects with an autobahn.Error: {error, args, kwargs}.
+  return Object.assign(new Error(e.error || String(e)), { error: e.error, args: e.args });
+}
+
+const event = (topic) => (args, kwargs, details) =>
+  say({ event: 'event', topic: details.topic || topic, args: args || [], kwargs: kwargs || {} });
+
+serve({
+  connect: ({ url, realm, codec }) =>
+    new Promise((resolve, reject) => {
+      const u = new URL(url);
+      const transport =
+        u.protocol === 'rs:'
+          ? { type: 'rawsocket', host: u.hostname, port: Number(u.port) }
+          : { type: 'websocket', url, serializers: [new serializers[codec]()] };
+      connection = new autobahn.Connection({ realm, transports: [transport], max_retries: 0 });
+      connection.onopen = (s) => {
+        session = s;
+        resolve({ session: s.id });
+      };
+      connection.onclose = (reason, details) => {
+        say({ event: 'close', reason: details && details.reason });
+        reject(new Error(`${reason} ${details && details.reason} ${details && details.message}`));
+        return true; // do not retry
+      };
+      connection.open();
+    }),
+  call: ({ uri, args, kwargs }) =>
+    session.call(uri, args, kwargs).then(
+      (r) => (r instanceof autobahn.Result ? { args: r.args, kwargs: r.kwargs } : { args: [r], kwargs: {} }),
+      (e) => Promise.reject(failure(e)),
+    ),
+  subscribe: ({ uri, match }) =>
+    session.subscribe(uri, event(uri), { match }).then(
+      () => ({}),
+      (e) => Promise.reject(failure(e)),
+    ),
+  register: ({ uri }) =>
+    session
+      .register(uri, (args, kwargs) => {
+        if (kwargs && kwargs.fail) throw new autobahn.Error('com.example.failed', ['as asked']);
+        return new autobahn.Result(args, kwargs);
+      })
+      .then(
+        () => ({}),
+        (e) => Promise.reject(failure(e)),
+      ),
+  publish: ({ uri, args, kwargs }) =>
+    session.publish(uri, args, kwargs, { acknowledge: true }).then(
+      () => ({}),
+      (e) => Promise.reject(failure(e)),
+    ),
+  close: () => {
+    connection.close();
+    return {};
+  },
+});
