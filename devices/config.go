@@ -1,0 +1,133 @@
+package devices
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/postern-iot/postern/wamp"
+)
+
+// Config is the section "devices" of the gateway's configuration.
+type Config struct {
+	Prefix  string  `yaml:"prefix" doc:"URI that every device's topics and procedures begin with: <prefix>.<device>.<reading>; {hostname} stands for the machine's name"`
+	Queue   int     `yaml:"queue" doc:"values of one device that may wait to be published; when there are more, the oldest are dropped and counted"`
+	Restart Restart `yaml:"restart" doc:"how a device that failed is started again"`
+	List    []Entry `yaml:"list" doc:"the devices"`
+}
+
+// Restart says how long to wait before a failed device is opened again.
+type Restart struct {
+	Min         time.Duration `yaml:"min" doc:"the first wait; it doubles with every failure"`
+	Max         time.Duration `yaml:"max" doc:"the longest wait"`
+	StableAfter time.Duration `yaml:"stable_after" doc:"a device that worked for this long starts again with the first wait"`
+}
+
+// Entry is one device of the configuration: a mapping with the keys name and
+// type, and next to them those of the driver's parameters.
+type Entry struct {
+	Name string `yaml:"name" required:"true" doc:"the device's name, part of its URIs: a-z, 0-9 and _"`
+	Type string `yaml:"type" required:"true" doc:"the driver, one of those that 'postern drivers' lists"`
+	// Params is what the driver's NewParams returned, filled in from the rest
+	// of the mapping; nil stands for the defaults.
+	Params any `yaml:",inline"`
+}
+
+// hostnameVar in a prefix stands for the machine's name; gateway/config
+// replaces it.
+const hostnameVar = "{hostname}"
+
+const (
+	maxName  = 64
+	maxQueue = 1 << 16
+)
+
+// DefaultConfig has no devices.
+func DefaultConfig() Config {
+	return Config{
+		Prefix:  "device",
+		Queue:   1024,
+		Restart: Restart{Min: time.Second, Max: 30 * time.Second, StableAfter: 30 * time.Second},
+	}
+}
+
+// Validate reports what types cannot say; it does not look at the entries'
+// types and parameters, which need a driver table.
+func (c *Config) Validate(report func(path, problem, hint string)) {
+	prefix := strings.ReplaceAll(c.Prefix, hostnameVar, "host")
+	switch {
+	case strings.ContainsAny(prefix, "{}"):
+		report("prefix", fmt.Sprintf("%q has an unknown variable", c.Prefix), "the only one is "+hostnameVar)
+	case !wamp.LooseURIs.ValidURI(prefix):
+		report("prefix", fmt.Sprintf("%q is not a URI", c.Prefix), "write components joined by dots, such as com.example.site1")
+	case wamp.Reserved(prefix):
+		report("prefix", fmt.Sprintf("%q is reserved for the router", c.Prefix), `choose one that does not begin with "wamp."`)
+	}
+	if c.Queue < 1 || c.Queue > maxQueue {
+		report("queue", fmt.Sprintf("%d is out of range", c.Queue), fmt.Sprintf("write a number from 1 to %d", maxQueue))
+	}
+	if c.Restart.Min < 10*time.Millisecond {
+		report("restart.min", fmt.Sprintf("%v is too short", c.Restart.Min), "write 10ms or more")
+	}
+	if c.Restart.Max < c.Restart.Min {
+		report("restart.max", fmt.Sprintf("%v is shorter than min, %v", c.Restart.Max, c.Restart.Min), "")
+	}
+	if c.Restart.StableAfter < 0 {
+		report("restart.stable_after", "it is negative", "write 0s or more")
+	}
+	first := make(map[string]int)
+	for i, e := range c.List {
+		path := fmt.Sprintf("list[%d].name", i)
+		if problem := nameProblem(e.Name); problem != "" {
+			report(path, problem, "use a-z, 0-9 and _, at most 64 of them")
+		} else if j, ok := first[e.Name]; ok {
+			report(path, fmt.Sprintf("%q is also the name of list[%d]", e.Name, j), "give every device a name of its own")
+		} else {
+			first[e.Name] = i
+		}
+	}
+}
+
+// nameProblem says why name cannot be a component of a URI, "" when it can.
+// The alphabet is that of strict URIs, so that a device's URIs are valid in
+// every realm and need no escaping as an MQTT topic.
+func nameProblem(name string) string {
+	switch {
+	case name == "":
+		return "it is empty"
+	case len(name) > maxName:
+		return "it is too long"
+	case !wamp.StrictURIs.ValidURI(name) || strings.Contains(name, "."):
+		return fmt.Sprintf("%q has a character that is not allowed", name)
+	}
+	return ""
+}
+
+// Conflict is a piece of hardware that two devices want for themselves.
+type Conflict struct {
+	// Claim is the hardware, such as "gpio:GPIO17".
+	Claim string
+	// First and Second are indexes into the entries, First the smaller.
+	First, Second int
+}
+
+// CheckClaims finds the entries whose parameters claim the same hardware
+// (see Claimer), in the order of the entries.
+func CheckClaims(entries []Entry) []Conflict {
+	var found []Conflict
+	owner := make(map[string]int)
+	for i, e := range entries {
+		c, ok := e.Params.(Claimer)
+		if !ok {
+			continue
+		}
+		for _, claim := range c.Claims() {
+			if j, taken := owner[claim]; taken && j != i {
+				found = append(found, Conflict{Claim: claim, First: j, Second: i})
+			} else {
+				owner[claim] = i
+			}
+		}
+	}
+	return found
+}
