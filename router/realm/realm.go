@@ -4,9 +4,23 @@
 // goroutine, clock, lock, random source or I/O: times and IDs come in as
 // arguments, and the caller (package router) serialises all calls with one
 // mutex per realm. See docs/architecture.md.
+//
+// session.go holds who is a member and how sessions begin and end, broker.go
+// publish and subscribe, retain.go retained events, dealer.go the routed calls,
+// permission.go what roles may do, match.go the index of topics and patterns
+// that all of them share. What happens is specified by the transcripts in
+// testdata.
 package realm
 
-import "github.com/postern-iot/postern/wamp"
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/postern-iot/postern/wamp"
+)
 
 // Time is a moment in nanoseconds since the Unix epoch.
 type Time int64
@@ -32,67 +46,290 @@ type Identity struct {
 	AuthProvider string
 }
 
-// Realm is the state of one realm.
-type Realm struct{}
-
-// Session is a member of a realm, or about to be one.
-type Session struct {
-	ID       wamp.ID
-	Identity Identity
-	// Roles are the roles and features that the peer announced in HELLO.
-	Roles wamp.Dict
-	// Tag belongs to the caller: its own handle for this session.
-	Tag any
-}
-
 // Config is what a realm needs to know.
 type Config struct {
 	Name string
+	// Agent names the router in WELCOME; empty leaves it out.
+	Agent string
 	// Encoding encodes the payloads that the realm itself makes.
 	Encoding wamp.Encoding
 	// NewID draws a random ID in [1, 2^53], for sessions and publications.
-	NewID func() wamp.ID
-	URIs  wamp.URIRule
-	Roles []Role
+	NewID      func() wamp.ID
+	URIs       wamp.URIRule
+	RequestIDs RequestIDs
+	Roles      []Role
+	Limits     Limits
 }
 
-// Role is a set of permissions that sessions have by their AuthRole.
-type Role struct {
-	Name        string
-	Permissions []Permission
+// RequestIDs says which request IDs a session may use in SUBSCRIBE,
+// UNSUBSCRIBE, PUBLISH, REGISTER, UNREGISTER and CALL. A request that breaks
+// the rule is a protocol violation.
+type RequestIDs uint8
+
+const (
+	// AnyRequestIDs accepts every valid ID that is not the ID of a call still
+	// pending. It is the default: clients that draw the ID in one goroutine and
+	// send in another (nexus, xconn) and those that draw IDs at random (older
+	// ones everywhere) would be cut off by anything stricter.
+	AnyRequestIDs RequestIDs = iota
+	// AscendingRequestIDs wants each ID to be larger than those before.
+	AscendingRequestIDs
+	// SequentialRequestIDs is the text of the basic profile: from 1, by 1.
+	SequentialRequestIDs
+)
+
+// Limits bounds what a realm holds. Zero fields mean the defaults.
+type Limits struct {
+	Subscriptions int // per session; default 20,000
+	Registrations int // per session; default 20,000
+	PendingCalls  int // per caller; default 10,000
+	Retained      int // retained events in all; default 10,000
+	RetainedBytes int // their topics and payloads; default 16 MiB
 }
 
-// Permission allows actions on the URIs that a pattern matches; the most
-// specific pattern that matches a URI decides (exact before prefix before
-// wildcard, longest first).
-type Permission struct {
-	URI   string
-	Match wamp.Match
-	Allow Actions
+// DefaultLimits are the limits that a zero Limits stands for.
+var DefaultLimits = Limits{
+	Subscriptions: 20_000, Registrations: 20_000, PendingCalls: 10_000,
+	Retained: 10_000, RetainedBytes: 16 << 20,
 }
 
-// Actions are the four things a session can do with a URI.
-type Actions struct{ Call, Register, Publish, Subscribe bool }
+// Stats counts what a realm holds, and what it has done since it was made.
+type Stats struct {
+	Sessions, Subscriptions, Registrations int // now
+	PendingCalls, Retained, RetainedBytes  int // now
+	Joined                                 uint64
+	Aborted                                uint64 // sessions, for protocol violations
+	Calls, Publications, Events            uint64 // events are counted per receiver
+	Denied                                 uint64 // requests, by permissions
+	RetainDeclined                         uint64 // retained events beyond the limits
+}
 
-// New makes an empty realm.
-func New(cfg Config) (*Realm, error) { panic("contract") }
+// Realm is the state of one realm.
+type Realm struct {
+	cfg      Config
+	roles    map[string]*role
+	features wamp.Dict // WELCOME's roles
+	sessions map[wamp.ID]*Session
+	out      []Effect
 
-// Join makes s a member; the first effect is its WELCOME. s.Identity and
-// s.Roles must be set; Join sets s.ID.
-func (r *Realm) Join(s *Session, now Time) []Effect { panic("contract") }
+	subscriptions    index[subscription]
+	lastSubscription wamp.ID
+	retained         retainedEvents
 
-// Leave removes s, whose connection is gone; its callers get errors.
-func (r *Realm) Leave(s *Session, now Time) []Effect { panic("contract") }
+	registrations    index[registration]
+	lastRegistration wamp.ID
+
+	// Scratch space of lookups, so that they allocate nothing.
+	matchedSubs []*subscription
+	matchedRegs []*registration
+
+	stats Stats
+}
+
+// keepEffects is how large a list of effects is kept for the next step.
+const keepEffects = 4096
+
+// New makes an empty realm. The error says what is wrong with cfg.
+func New(cfg Config) (*Realm, error) {
+	if cfg.Encoding == nil || cfg.NewID == nil {
+		return nil, errors.New("realm: Config needs an Encoding and NewID")
+	}
+	if !cfg.URIs.ValidURI(cfg.Name) {
+		return nil, fmt.Errorf("realm %q: the name is not a valid URI", cfg.Name)
+	}
+	cfg.Limits.fill()
+	r := &Realm{
+		cfg:      cfg,
+		roles:    map[string]*role{},
+		features: features(),
+		sessions: map[wamp.ID]*Session{},
+	}
+	for _, c := range cfg.Roles {
+		if r.roles[c.Name] != nil {
+			return nil, fmt.Errorf("realm %q: role %q is there twice", cfg.Name, c.Name)
+		}
+		compiled, err := newRole(c)
+		if err != nil {
+			return nil, fmt.Errorf("realm %q: role %q: %w", cfg.Name, c.Name, err)
+		}
+		r.roles[c.Name] = compiled
+	}
+	return r, nil
+}
+
+func (l *Limits) fill() {
+	for _, f := range []struct{ field, value *int }{
+		{&l.Subscriptions, &DefaultLimits.Subscriptions},
+		{&l.Registrations, &DefaultLimits.Registrations},
+		{&l.PendingCalls, &DefaultLimits.PendingCalls},
+		{&l.Retained, &DefaultLimits.Retained},
+		{&l.RetainedBytes, &DefaultLimits.RetainedBytes},
+	} {
+		if *f.field <= 0 {
+			*f.field = *f.value
+		}
+	}
+}
+
+// features are the roles of WELCOME. Only what works is announced.
+func features() wamp.Dict {
+	announce := func(names ...string) wamp.Dict {
+		d := wamp.Dict{}
+		for _, n := range names {
+			d[n] = true
+		}
+		return wamp.Dict{"features": d}
+	}
+	return wamp.Dict{
+		"broker": announce("event_retention", "pattern_based_subscription", "publisher_exclusion",
+			"publisher_identification", "subscriber_blackwhite_listing"),
+		"dealer": announce("call_canceling", "caller_identification", "pattern_based_registration",
+			"progressive_call_results"),
+	}
+}
+
+// HasRole reports whether sessions can join under the role.
+func (r *Realm) HasRole(name string) bool { return r.roles[name] != nil }
+
+// Stats returns the counters as they are now.
+func (r *Realm) Stats() Stats {
+	st := r.stats
+	st.Sessions = len(r.sessions)
+	st.Retained, st.RetainedBytes = r.retained.count, r.retained.bytes
+	return st
+}
 
 // Step handles one message of s. The effects are valid until the next call.
-func (r *Realm) Step(s *Session, m wamp.Message, now Time) []Effect { panic("contract") }
-
-// Undeliverable reports that m could not be sent to s (its payload cannot be
-// expressed in s's serialization, or is larger than s accepts), so that whoever
-// waits for an answer gets an error.
-func (r *Realm) Undeliverable(s *Session, m wamp.Message, reason string, now Time) []Effect {
-	panic("contract")
+// What a session that is no member sends has no effect.
+func (r *Realm) Step(s *Session, m wamp.Message, _ Time) []Effect {
+	r.begin()
+	switch s.state {
+	case joined:
+		r.step(s, m)
+	case closing:
+		// GOODBYE was sent: everything but the answer is ignored ("Sessions",
+		// state chart, transition 14).
+		switch m.(type) {
+		case *wamp.Goodbye, *wamp.Abort:
+			r.remove(s)
+			r.emit(Effect{To: s, End: true})
+		}
+	}
+	return r.out
 }
 
-// Close says GOODBYE to every session, with reason.
-func (r *Realm) Close(reason string, now Time) []Effect { panic("contract") }
+func (r *Realm) step(s *Session, m wamp.Message) {
+	switch m := m.(type) {
+	case *wamp.Call:
+		if r.checkRequest(s, m.Request) {
+			r.call(s, m)
+		}
+	case *wamp.Yield:
+		r.yield(s, m)
+	case *wamp.Publish:
+		if r.checkRequest(s, m.Request) {
+			r.publish(s, m)
+		}
+	case *wamp.ErrorMessage:
+		r.failInvocation(s, m)
+	case *wamp.Cancel:
+		r.cancel(s, m)
+	case *wamp.Subscribe:
+		if r.checkRequest(s, m.Request) {
+			r.subscribe(s, m)
+		}
+	case *wamp.Unsubscribe:
+		if r.checkRequest(s, m.Request) {
+			r.unsubscribe(s, m)
+		}
+	case *wamp.Register:
+		if r.checkRequest(s, m.Request) {
+			r.register(s, m)
+		}
+	case *wamp.Unregister:
+		if r.checkRequest(s, m.Request) {
+			r.unregister(s, m)
+		}
+	case *wamp.Goodbye:
+		r.leave(s)
+		r.emit(Effect{To: s, Msg: &wamp.Goodbye{Reason: wamp.CloseGoodbyeAndOut}, End: true})
+	case *wamp.Abort: // never answered
+		r.leave(s)
+		r.emit(Effect{To: s, End: true})
+	default:
+		r.violate(s, fmt.Sprintf("received %s after the session was established", m.Kind()))
+	}
+}
+
+// checkRequest applies the rule for request IDs; false when the session was
+// aborted for it.
+func (r *Realm) checkRequest(s *Session, id wamp.ID) bool {
+	next := s.lastRequest + 1
+	if s.lastRequest == wamp.MaxID {
+		next = 1
+	}
+	switch {
+	case !id.Valid():
+		r.violate(s, fmt.Sprintf("request ID %d is outside of [1, 2^53]", id))
+		return false
+	case r.cfg.RequestIDs == SequentialRequestIDs && id != next:
+		r.violate(s, fmt.Sprintf("request ID %d is out of sequence: expected %d", id, next))
+		return false
+	case r.cfg.RequestIDs == AscendingRequestIDs && id <= s.lastRequest && next != 1:
+		r.violate(s, fmt.Sprintf("request ID %d does not ascend: the last one was %d", id, s.lastRequest))
+		return false
+	}
+	s.lastRequest = id
+	return true
+}
+
+func (r *Realm) begin() {
+	if cap(r.out) > keepEffects {
+		r.out = nil
+	}
+	clear(r.out)
+	r.out = r.out[:0]
+}
+
+func (r *Realm) emit(e Effect) { r.out = append(r.out, e) }
+
+func (r *Realm) send(to *Session, m wamp.Message) { r.emit(Effect{To: to, Msg: m}) }
+
+// refuse answers a request with an error and a text for people.
+func (r *Realm) refuse(to *Session, kind wamp.Kind, request wamp.ID, e *wamp.Error) {
+	r.send(to, &wamp.ErrorMessage{Type: kind, Request: request, URI: e.URI, Payload: r.payload(e)})
+}
+
+// payload encodes the arguments of an error that the realm itself made.
+func (r *Realm) payload(e *wamp.Error) wamp.Payload {
+	p, err := wamp.NewPayload(r.cfg.Encoding, e.Args, e.KwArgs)
+	if err != nil {
+		return wamp.Payload{} // the URI says enough
+	}
+	return p
+}
+
+// checkURI says what is wrong with a URI or pattern that a session gave.
+func (r *Realm) checkURI(uri string, match wamp.Match) *wamp.Error {
+	switch match {
+	case "", wamp.MatchExact, wamp.MatchPrefix, wamp.MatchWildcard:
+	default:
+		return wamp.Errorf(wamp.ErrInvalidArgument, "match %q is none of exact, prefix, wildcard", clip(string(match)))
+	}
+	if !r.cfg.URIs.ValidPattern(uri, match) {
+		return wamp.Errorf(wamp.ErrInvalidURI, "%q is not a valid URI for match policy %q", clip(uri), match.Normal())
+	}
+	return nil
+}
+
+// clip shortens what a peer sent to what fits into a message for people.
+func clip(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// sortedKeys makes what is done for each element of a map deterministic.
+func sortedKeys[V any](m map[wamp.ID]V) []wamp.ID { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,70 @@
+package realm
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/postern-iot/postern/wamp"
+)
+
+// retainedEvents holds the last event of each topic that was published with
+// retain ("Event Retention"), bounded in number and bytes.
+type retainedEvents struct {
+	byTopic radix[publication]
+	count   int
+	bytes   int
+}
+
+// retainedOverhead is what one retained event costs beside its topic and
+// payload, roughly.
+const retainedOverhead = 512
+
+func (p *publication) retainedSize() int {
+	return retainedOverhead + len(p.topic) + p.payload.Size()
+}
+
+// retain keeps an event in place of the topic's last one. Two kinds of events
+// are declined, as the specification allows: those beyond the limits, which
+// also take the older event with them because it is no longer true, and those
+// for listed receivers only, which leave the older one for everybody else.
+func (r *Realm) retain(p *publication) {
+	if p.to.lists != nil {
+		r.stats.RetainDeclined++
+		return
+	}
+	kept := &r.retained
+	if n := kept.byTopic.find(p.topic); n != nil && n.entry != nil {
+		kept.count--
+		kept.bytes -= n.entry.retainedSize()
+		kept.byTopic.remove(p.topic)
+	}
+	if kept.count >= r.cfg.Limits.Retained || kept.bytes+p.retainedSize() > r.cfg.Limits.RetainedBytes {
+		r.stats.RetainDeclined++
+		return
+	}
+	own := *p
+	// The payload and perhaps the topic are parts of the frame that brought
+	// them, which would otherwise stay in memory with them.
+	own.topic = strings.Clone(p.topic)
+	own.payload.Args, own.payload.KwArgs = bytes.Clone(p.payload.Args), bytes.Clone(p.payload.KwArgs)
+	own.details.Retained = true
+	kept.count++
+	kept.bytes += own.retainedSize()
+	kept.byTopic.put(own.topic, &own)
+}
+
+// sendRetained sends a new subscriber the retained events that it would have
+// received had it been subscribed when they were published.
+func (r *Realm) sendRetained(s *Session, sub *subscription) {
+	start := sub.topic
+	if sub.match == wamp.MatchWildcard {
+		start = literalStart(sub.topic)
+	}
+	for _, p := range r.retained.byTopic.appendUnder(nil, start) {
+		if !sub.match.Matches(sub.topic, p.topic) || !p.to.includes(s) || !s.role.allows(actionSubscribe, p.topic) {
+			continue
+		}
+		r.send(s, p.event(sub))
+		r.stats.Events++
+	}
+}

@@ -1,0 +1,170 @@
+package realm
+
+import (
+	"github.com/postern-iot/postern/wamp"
+)
+
+// Session is a member of a realm, or about to be one.
+type Session struct {
+	ID       wamp.ID
+	Identity Identity
+	// Roles are the roles and features that the peer announced in HELLO.
+	Roles wamp.Dict
+	// Tag belongs to the caller: its own handle for this session.
+	Tag any
+
+	state       state
+	role        *role // nil when the realm does not know it: nothing is allowed
+	canCancel   bool  // as a callee it announced call_canceling
+	lastRequest wamp.ID
+
+	subscriptions map[wamp.ID]*member
+	registrations map[wamp.ID]*registration
+
+	// calls are those that this session waits for, by CALL.Request;
+	// invocations those that it has to answer, by INVOCATION.Request.
+	calls          map[wamp.ID]*invocation
+	invocations    map[wamp.ID]*invocation
+	lastInvocation wamp.ID
+	// orphans are invocations whose answer nobody waits for any more, oldest
+	// first. Those up to forgotten may be gone from invocations; an answer to
+	// one of them is dropped like the others.
+	orphans   []wamp.ID
+	forgotten wamp.ID
+}
+
+type state uint8
+
+const (
+	outside state = iota
+	joined
+	closing // GOODBYE sent, its answer not yet received
+)
+
+// Feature reports whether the peer announced a feature for one of its roles.
+func (s *Session) Feature(role, feature string) bool {
+	return wamp.AsBool(wamp.AsDict(wamp.AsDict(s.Roles, role), "features"), feature)
+}
+
+// Join makes s a member; the first effect is its WELCOME. s.Identity and
+// s.Roles must be set; Join sets s.ID.
+func (r *Realm) Join(s *Session, _ Time) []Effect {
+	r.begin()
+	if s.state != outside {
+		return r.out
+	}
+	s.ID = r.cfg.NewID()
+	for r.sessions[s.ID] != nil {
+		s.ID = r.cfg.NewID()
+	}
+	s.state = joined
+	s.role = r.roles[s.Identity.AuthRole]
+	s.canCancel = s.Feature("callee", "call_canceling")
+	r.sessions[s.ID] = s
+	r.stats.Joined++
+	details := wamp.Dict{
+		"realm":        r.cfg.Name,
+		"authid":       s.Identity.AuthID,
+		"authrole":     s.Identity.AuthRole,
+		"authmethod":   s.Identity.AuthMethod,
+		"authprovider": s.Identity.AuthProvider,
+		"roles":        r.features,
+	}
+	if r.cfg.Agent != "" {
+		details["agent"] = r.cfg.Agent
+	}
+	r.send(s, &wamp.Welcome{Session: s.ID, Details: details})
+	return r.out
+}
+
+// Leave removes s, whose connection is gone; its callers get errors. It has no
+// effect on a session that is no member.
+func (r *Realm) Leave(s *Session, _ Time) []Effect {
+	r.begin()
+	switch s.state {
+	case joined:
+		r.leave(s)
+	case closing:
+		r.remove(s)
+	}
+	return r.out
+}
+
+// Abort ends s for a reason that its caller found: bytes that are no message
+// (wamp.ErrProtocolViolation), a message too large
+// (wamp.ErrPayloadSizeExceeded). The message is for people.
+func (r *Realm) Abort(s *Session, reason, message string, _ Time) []Effect {
+	r.begin()
+	if s.state == joined {
+		r.abort(s, reason, message)
+	} else if s.state == closing {
+		r.remove(s)
+		r.emit(Effect{To: s, End: true})
+	}
+	return r.out
+}
+
+// Close says GOODBYE to every session, with reason. Each is over then, but
+// for its own GOODBYE, which ends it.
+func (r *Realm) Close(reason string, _ Time) []Effect {
+	r.begin()
+	all := make([]*Session, 0, len(r.sessions))
+	for _, id := range sortedKeys(r.sessions) {
+		if s := r.sessions[id]; s.state == joined {
+			all = append(all, s)
+			s.state = closing // so that no error follows anybody's GOODBYE
+		}
+	}
+	goodbye := &wamp.Goodbye{Reason: reason}
+	for _, s := range all {
+		r.detach(s)
+		r.send(s, goodbye)
+	}
+	return r.out
+}
+
+// violate is the answer to everything that a peer must not send: ABORT, and
+// all that the session had goes ("Protocol Errors").
+func (r *Realm) violate(s *Session, message string) { r.abort(s, wamp.ErrProtocolViolation, message) }
+
+func (r *Realm) abort(s *Session, reason, message string) {
+	r.stats.Aborted++
+	r.leave(s)
+	r.emit(Effect{To: s, Msg: &wamp.Abort{Details: wamp.Dict{"message": message}, Reason: reason}, End: true})
+}
+
+// leave takes s out of everything and makes it a stranger.
+func (r *Realm) leave(s *Session) {
+	r.remove(s)
+	r.detach(s)
+}
+
+func (r *Realm) remove(s *Session) {
+	s.state = outside
+	delete(r.sessions, s.ID)
+}
+
+// detach ends what s is part of. s itself is told nothing.
+func (r *Realm) detach(s *Session) {
+	for _, id := range sortedKeys(s.subscriptions) {
+		r.dropMember(s.subscriptions[id])
+	}
+	for _, id := range sortedKeys(s.registrations) {
+		r.dropRegistration(s.registrations[id])
+	}
+	// Its own calls first: it may have called itself.
+	for _, id := range sortedKeys(s.calls) {
+		r.abandon(s.calls[id], "killnowait")
+	}
+	for _, id := range sortedKeys(s.invocations) {
+		inv := s.invocations[id]
+		if inv.caller == nil {
+			continue
+		}
+		r.finish(inv)
+		if inv.caller.state == joined { // no ERROR after GOODBYE
+			r.refuse(inv.caller, wamp.KindCall, inv.call, wamp.Errorf(wamp.ErrCanceled, "the callee has left"))
+		}
+	}
+	s.invocations, s.orphans = nil, nil
+}
