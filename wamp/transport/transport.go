@@ -1,19 +1,24 @@
 // Package transport carries WAMP messages as bytes between two peers:
-// WebSocket, RawSocket over TCP and Unix sockets, and an in-process pipe, one
-// file each. It knows serializations by name only as far as the peers must
+// WebSocket, RawSocket over TCP, TLS and Unix sockets, and an in-process pipe,
+// one file each. It knows serializations by name only as far as the peers must
 // agree on one; it never looks into a message.
 //
-// A Conn starts no goroutine of its own beyond what its file says, and Close
-// ends those.
+// What the two network transports share is in link.go (the life of a
+// connection), send.go (many messages in one system call), receive.go (messages
+// read without trusting their claimed size) and keepalive.go.
+//
+// No connection has a goroutine of its own. Keep-alive is a timer whose
+// function runs for the length of one ping; Close waits for it. The package
+// accepts no connections and never retries: that is its callers' business.
 package transport
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-
-	"crypto/tls"
+	"time"
 
 	"github.com/postern-iot/postern/wamp/codec"
 )
@@ -23,16 +28,22 @@ import (
 // called by anyone, repeatedly, and unblocks both.
 type Conn interface {
 	// Read returns the bytes of the next message; they belong to the caller.
-	// The error is io.EOF after an orderly close, wraps ErrTooLarge or
-	// ErrFraming when the peer broke the rules, and is final.
+	// The error is io.EOF after an orderly close by either side, wraps
+	// ErrTooLarge or ErrFraming when the peer broke the rules, and is final.
+	// The connection can still be written to after those two, to say why it
+	// ends.
 	Read() ([]byte, error)
 	// Write sends the messages in order, with as few system calls as it can.
-	// It keeps no reference to them. An error is final.
+	// It keeps no reference to them. A peer that takes nothing for the write
+	// timeout is given up. An error is final, but for one that wraps
+	// ErrTooLarge: a message is above Info.MaxWrite, and nothing was sent.
 	Write(messages ...[]byte) error
-	// SetReadLimit bounds the size of the messages that Read accepts from now
-	// on, in bytes. A larger one is refused by its header, unread.
+	// SetReadLimit bounds the size of the messages that Read accepts, in
+	// bytes, beginning with the next Read. A larger one is refused by its
+	// header, unread.
 	SetReadLimit(bytes int)
-	// Close ends the connection, orderly where the transport knows how to.
+	// Close ends the connection, orderly where the transport knows how to: what
+	// was written before arrives, if the peer reads it within a second.
 	Close() error
 	// Info describes the connection; it does not change.
 	Info() *Info
@@ -57,7 +68,7 @@ type Info struct {
 
 var (
 	// ErrTooLarge is wrapped by the error of a Read that met a message above
-	// the limit.
+	// the limit, and by that of a Write with one that the peer does not accept.
 	ErrTooLarge = errors.New("message too large")
 	// ErrFraming is wrapped by the error of a Read that met bytes which the
 	// transport's own framing does not allow.
@@ -65,9 +76,19 @@ var (
 )
 
 // DefaultReadLimit bounds the messages that a Conn accepts until SetReadLimit
-// says otherwise, in bytes; where a listener makes the Conn, its own setting
-// applies.
+// says otherwise, in bytes. Connections that a listener accepted begin with
+// its ReadLimit, which is lower.
 const DefaultReadLimit = 16 << 20
+
+// Defaults of the listeners.
+const (
+	firstReadLimit   = 16 << 10 // until the peer is known
+	maxMessage       = 1 << 20
+	handshakeTimeout = 5 * time.Second
+	writeTimeout     = 10 * time.Second
+	pingInterval     = 20 * time.Second
+	pingTimeout      = 20 * time.Second
+)
 
 func tooLarge(size uint64, limit int64) error {
 	return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, size, limit)

@@ -1,0 +1,302 @@
+package transport
+
+import (
+	"bufio"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/postern-iot/postern/wamp/codec"
+)
+
+// WebSocket makes connections of HTTP requests: WAMP over WebSocket ("WebSocket
+// Transport"; RFC 6455), without compression. It is a config section as well;
+// NewWebSocket gives the defaults.
+type WebSocket struct {
+	// Origins are the web pages, besides those of the same origin, whose
+	// scripts may connect.
+	Origins []string `yaml:"origins" doc:"web origins, besides the gateway's own pages, whose scripts may connect: 'https://example.com', 'https://*.example.com', 'http://localhost:*', or '*' for all"`
+	// AllowedHosts are the names under which the listener may be addressed;
+	// see CheckHost.
+	AllowedHosts []string `yaml:"allowed_hosts" doc:"host names that requests may be addressed to, such as 'gateway.lan' or '*.example.com'; when empty, a loopback listener accepts loopback names only, any other all names"`
+	// PingInterval is how long a peer may be silent before it is pinged, and
+	// PingTimeout how long it may then stay silent.
+	PingInterval time.Duration `yaml:"ping_interval" doc:"a client that has been silent for this long is pinged; 0 turns pings off"`
+	PingTimeout  time.Duration `yaml:"ping_timeout" doc:"a client that stays silent for this long after a ping is disconnected"`
+	WriteTimeout time.Duration `yaml:"write_timeout" doc:"a client that takes no data for this long is disconnected"`
+	// ReadLimit is the first read limit of every connection, in bytes; 0 means
+	// 16 KiB.
+	ReadLimit int `yaml:"-"`
+}
+
+// NewWebSocket returns the defaults: same origin only, pings after 20 s of
+// silence.
+func NewWebSocket() WebSocket {
+	return WebSocket{
+		PingInterval: pingInterval,
+		PingTimeout:  pingTimeout,
+		WriteTimeout: writeTimeout,
+		ReadLimit:    firstReadLimit,
+	}
+}
+
+// Validate reports patterns and durations that cannot work.
+func (ws *WebSocket) Validate(report func(path, problem, hint string)) {
+	for i, p := range ws.Origins {
+		if _, err := parseOrigin(p); err != nil && p != "*" {
+			report(fmt.Sprintf("origins[%d]", i), err.Error(), "write scheme://host[:port], such as https://*.example.com, or *")
+		}
+	}
+	for i, p := range ws.AllowedHosts {
+		if p == "" || strings.ContainsAny(p, "/: ") {
+			report(fmt.Sprintf("allowed_hosts[%d]", i), fmt.Sprintf("%q is not a host name", p), "write a name without scheme and port, such as gateway.lan")
+		}
+	}
+	validateTimes(report, ws.PingInterval, ws.PingTimeout, ws.WriteTimeout)
+}
+
+func validateTimes(report func(path, problem, hint string), interval, timeout, write time.Duration) {
+	for _, d := range []struct {
+		path string
+		is   time.Duration
+		hint string
+	}{
+		{"ping_interval", interval, "a time such as 20s, or 0 for no pings"},
+		{"ping_timeout", timeout, "a time such as 20s"},
+		{"write_timeout", write, "a time such as 10s"},
+	} {
+		if d.is < 0 {
+			report(d.path, fmt.Sprintf("%v is negative", d.is), d.hint)
+		}
+	}
+}
+
+// Upgrade makes a connection of a request. When it cannot, it has answered the
+// request with an HTTP status and a text that says why, and returns that as
+// the error.
+//
+// The first subprotocol that the client offers and we know decides the codec.
+// A request without Origin comes from no browser and is accepted.
+func (ws *WebSocket) Upgrade(w http.ResponseWriter, r *http.Request) (Conn, error) {
+	refuse := func(status int, err error) (Conn, error) {
+		http.Error(w, err.Error(), status)
+		return nil, fmt.Errorf("refused WebSocket request: %w", err)
+	}
+	if !websocket.IsWebSocketUpgrade(r) {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "websocket")
+		return refuse(http.StatusUpgradeRequired, errors.New("this address speaks WAMP over WebSocket, and the request is no WebSocket handshake"))
+	}
+	if err := CheckHost(r, ws.AllowedHosts); err != nil {
+		return refuse(http.StatusForbidden, err)
+	}
+	if err := checkOrigin(r, ws.Origins); err != nil {
+		return refuse(http.StatusForbidden, err)
+	}
+	c, subprotocol := chooseSubprotocol(r)
+	if c == nil {
+		return refuse(http.StatusBadRequest, fmt.Errorf("no known WebSocket subprotocol among %q: offer one of %s",
+			r.Header.Values("Sec-Websocket-Protocol"), subprotocols()))
+	}
+	conn := newWebSocketConn()
+	upgrader := websocket.Upgrader{
+		HandshakeTimeout: handshakeTimeout,
+		WriteBufferPool:  noBuffers{}, // nothing is written through the library
+		CheckOrigin:      func(*http.Request) bool { return true },
+		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+			http.Error(w, reason.Error(), status)
+		},
+	}
+	wire, err := upgrader.Upgrade(&hijacker{w, &conn.source}, r, http.Header{"Sec-Websocket-Protocol": {subprotocol}})
+	if err != nil {
+		return nil, fmt.Errorf("refused WebSocket request: %w", err)
+	}
+	limit := ws.ReadLimit
+	if limit <= 0 {
+		limit = firstReadLimit
+	}
+	conn.info = Info{Transport: "websocket", Codec: c, TLS: r.TLS, Header: r.Header}
+	conn.open(wire, conn.source.Conn, false, ws.WriteTimeout, limit)
+	conn.startKeepAlive(ws.PingInterval, ws.PingTimeout, conn.control(websocket.PingMessage, nil))
+	return conn, nil
+}
+
+// chooseSubprotocol takes the first offered one that is known.
+func chooseSubprotocol(r *http.Request) (codec.Codec, string) {
+	for _, line := range r.Header.Values("Sec-Websocket-Protocol") {
+		for offered := range strings.SplitSeq(line, ",") {
+			offered = strings.TrimSpace(offered)
+			for _, s := range serializations {
+				if s.subprotocol == offered {
+					return s.codec, offered
+				}
+			}
+		}
+	}
+	return nil, ""
+}
+
+// hijacker gives the library our source in the place of the connection.
+type hijacker struct {
+	http.ResponseWriter
+	source *source
+}
+
+// Hijack implements http.Hijacker.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	h.source.Conn = conn
+	return h.source, rw, nil
+}
+
+// noBuffers keeps the library from allocating a write buffer per connection.
+type noBuffers struct{}
+
+func (noBuffers) Get() any { return nil }
+func (noBuffers) Put(any)  {}
+
+// webSocketConn reads through gorilla/websocket, which checks and unmasks
+// frames, and writes frames of its own: a batch of messages in one system call.
+type webSocketConn struct {
+	link
+	wire   *websocket.Conn
+	client bool
+	binary bool
+	code   atomic.Int32 // what Close tells the peer
+}
+
+func newWebSocketConn() *webSocketConn {
+	c := &webSocketConn{}
+	c.source.alive = &c.alive
+	return c
+}
+
+// open begins the life after the handshake.
+func (c *webSocketConn) open(wire *websocket.Conn, conn net.Conn, client bool, timeout time.Duration, readLimit int) {
+	c.wire, c.client, c.binary = wire, client, c.info.Codec.Binary()
+	c.code.Store(websocket.CloseNormalClosure)
+	c.init(conn, timeout, readLimit)
+	c.source.mute = true
+	c.header = c.dataHeader
+	wire.SetPingHandler(func(payload string) error {
+		return c.frame(c.control(websocket.PongMessage, []byte(payload)))
+	})
+	wire.SetPongHandler(func(string) error { return nil })
+	wire.SetCloseHandler(func(code int, _ string) error {
+		if code == websocket.CloseNoStatusReceived {
+			code = websocket.CloseNormalClosure
+		}
+		c.last(c.control(websocket.CloseMessage, websocket.FormatCloseMessage(code, "")))
+		return nil
+	})
+}
+
+// Read implements Conn.
+func (c *webSocketConn) Read() ([]byte, error) { return c.read(c.next) }
+
+func (c *webSocketConn) next() ([]byte, error) {
+	limit := c.limit.Load()
+	c.wire.SetReadLimit(limit)
+	kind, r, err := c.wire.NextReader()
+	if err != nil {
+		return nil, c.readFailed(err, limit)
+	}
+	if (kind == websocket.BinaryMessage) != c.binary {
+		c.code.Store(websocket.CloseUnsupportedData)
+		return nil, fmt.Errorf("%w: a %s frame, but %s is sent in %s frames", ErrFraming,
+			frameNames[!c.binary], c.info.Codec.Name(), frameNames[c.binary])
+	}
+	m, err := readAll(r)
+	if err != nil {
+		return nil, c.readFailed(err, limit)
+	}
+	return m, nil
+}
+
+var frameNames = map[bool]string{true: "binary", false: "text"}
+
+// readFailed tells apart how a read failed: the network, an orderly close, or a
+// peer that broke the rules.
+func (c *webSocketConn) readFailed(err error, limit int64) error {
+	var closed *websocket.CloseError
+	switch {
+	case errors.Is(err, websocket.ErrReadLimit):
+		c.code.Store(websocket.CloseMessageTooBig)
+		return fmt.Errorf("%w: the limit is %d bytes", ErrTooLarge, limit)
+	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
+		if closed.Code == websocket.CloseNormalClosure || closed.Code == websocket.CloseGoingAway || closed.Code == websocket.CloseNoStatusReceived {
+			return io.EOF
+		}
+		return fmt.Errorf("the peer closed the WebSocket with code %d %q", closed.Code, closed.Text)
+	case c.source.err == io.EOF:
+		return fmt.Errorf("the peer closed the connection without a WebSocket close frame: %w", io.ErrUnexpectedEOF)
+	case c.source.err != nil:
+		return c.source.err
+	default:
+		c.code.Store(websocket.CloseProtocolError)
+		return fmt.Errorf("%w: %s", ErrFraming, strings.TrimPrefix(err.Error(), "websocket: "))
+	}
+}
+
+// Close implements Conn.
+func (c *webSocketConn) Close() error {
+	return c.close(func() []byte {
+		return c.control(websocket.CloseMessage, websocket.FormatCloseMessage(int(c.code.Load()), ""))
+	})
+}
+
+// dataHeader appends the header of an unfragmented message (RFC 6455, 5.2).
+func (c *webSocketConn) dataHeader(dst []byte, n int) ([]byte, mask) {
+	kind := websocket.TextMessage
+	if c.binary {
+		kind = websocket.BinaryMessage
+	}
+	return c.appendHeader(dst, kind, n)
+}
+
+func (c *webSocketConn) appendHeader(dst []byte, kind, n int) ([]byte, mask) {
+	const final, masked = 0x80, 0x80
+	var key mask
+	var second byte
+	if c.client {
+		second = masked
+	}
+	dst = append(dst, final|byte(kind))
+	switch {
+	case n < 126:
+		dst = append(dst, second|byte(n))
+	case n < 1<<16:
+		dst = binary.BigEndian.AppendUint16(append(dst, second|126), uint16(n))
+	default:
+		dst = binary.BigEndian.AppendUint64(append(dst, second|127), uint64(n))
+	}
+	if c.client {
+		key.on = true
+		rand.Read(key.key[:]) // never fails
+		dst = append(dst, key.key[:]...)
+	}
+	return dst, key
+}
+
+// control makes a control frame; its payload is at most 125 bytes.
+func (c *webSocketConn) control(kind int, payload []byte) []byte {
+	f, key := c.appendHeader(make([]byte, 0, maxHeader+len(payload)), kind, len(payload))
+	start := len(f)
+	f = append(f, payload...)
+	if key.on {
+		applyMask(f[start:], key.key, 0)
+	}
+	return f
+}
