@@ -146,7 +146,7 @@ func walk(v reflect.Value, path string, f field, visit func(reflect.Value, strin
 	}
 	switch s {
 	case shapeStruct:
-		for _, sub := range fieldsOf(v.Type()) {
+		for _, sub := range directFields(v.Type()) {
 			walk(v.FieldByIndex(sub.index), join(path, sub.key), sub, visit)
 		}
 	case shapeList:

@@ -43,6 +43,9 @@ type Options struct {
 	// struct, its own keys decoded. A nil target with a nil error means that
 	// there are no further keys.
 	Inline func(owner any) (target any, err *Misfit)
+	// Complete, when not nil, fills in what follows from what the file says,
+	// between decoding and checking.
+	Complete func()
 	// Check, when not nil, reports rules that span the whole file, after
 	// decoding; it is called with what Validators are called with, and a
 	// function that says where in the file a path is ("line 7").
@@ -70,6 +73,9 @@ func Decode(name string, text []byte, target any, opts Options) error {
 		d.value(body, v, field{typ: v.Type()}, "", 0)
 	}
 	d.expand(v, "", field{typ: v.Type()})
+	if opts.Complete != nil {
+		opts.Complete()
+	}
 	d.validate(v, "")
 	if opts.Check != nil {
 		opts.Check(d.reporter(""), d.where)
@@ -311,7 +317,7 @@ func (d *decoder) unknown(e entry, path string, keys []string) {
 	if len(keys) == 0 {
 		hint = "no keys are known here"
 	}
-	if k := nearest(e.key, keys); k != "" {
+	if k := Nearest(e.key, keys); k != "" {
 		// Who misspells a required key need not be told that it is missing.
 		d.bad = append(d.bad, join(path, k))
 		hint = fmt.Sprintf("did you mean %q? %s", k, hint)

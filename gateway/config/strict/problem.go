@@ -156,8 +156,8 @@ func sorted(ps []Problem) Problems {
 	})
 }
 
-// nearest returns the key that word was probably meant to be, or "".
-func nearest(word string, keys []string) string {
+// Nearest returns the key that word was probably meant to be, or "".
+func Nearest(word string, keys []string) string {
 	best, bestDistance := "", 1+len(word)/3
 	for _, k := range keys {
 		if d := distance(strings.ToLower(word), k, bestDistance+1); d <= bestDistance && (best == "" || d < bestDistance) {

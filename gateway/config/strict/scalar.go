@@ -100,7 +100,7 @@ func setText(v reflect.Value, f field, s string) (problem string) {
 		return ""
 	}
 	if len(f.enum) > 0 && !slices.Contains(f.enum, s) {
-		if k := nearest(s, f.enum); k != "" {
+		if k := Nearest(s, f.enum); k != "" {
 			return fmt.Sprintf("is not one of the words allowed; did you mean %q?", k)
 		}
 		return "is not one of the words allowed"

@@ -25,24 +25,34 @@ type field struct {
 	min, max string
 	typ      reflect.Type
 	index    []int
-	inline   bool // an interface that holds a struct with further keys
+	inline   bool // a struct, or an interface that holds one, with further keys
 }
 
-// fieldsOf lists the keys of a struct type in the order of its fields.
+// fieldsOf lists the keys of a struct type in the order of its fields, those
+// of inlined structs among them.
 func fieldsOf(t reflect.Type) []field {
+	var out []field
+	for _, f := range directFields(t) {
+		if !f.inline || f.typ.Kind() != reflect.Struct {
+			out = append(out, f)
+			continue
+		}
+		for _, sub := range fieldsOf(f.typ) {
+			sub.index = append(slices.Clone(f.index), sub.index...)
+			out = append(out, sub)
+		}
+	}
+	return out
+}
+
+// directFields lists a struct's own fields; inlined structs are one each.
+func directFields(t reflect.Type) []field {
 	var out []field
 	for i := range t.NumField() {
 		sf := t.Field(i)
 		name, opts, _ := strings.Cut(sf.Tag.Get("yaml"), ",")
 		inline := opts == "inline"
 		if !sf.IsExported() || name == "-" || name == "" && !inline {
-			continue
-		}
-		if inline && sf.Type.Kind() == reflect.Struct {
-			for _, f := range fieldsOf(sf.Type) {
-				f.index = append([]int{i}, f.index...)
-				out = append(out, f)
-			}
 			continue
 		}
 		f := field{

@@ -1,0 +1,215 @@
+// Package config reads the gateway's configuration: one YAML file into the
+// typed configuration of all parts. How the text is decoded, and how its
+// problems are shown, is package strict's; here are the sections, the
+// defaults, and the rules that span more than one part.
+//
+// The package has no goroutines and no state. It reads the config file and the
+// secrets that it names, and changes nothing.
+package config
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/postern-iot/postern/bridge"
+	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/router"
+	"github.com/postern-iot/postern/wamp/transport"
+)
+
+// Config is the whole configuration.
+type Config struct {
+	Listen  Listen         `yaml:"listen" doc:"Where WAMP clients and browsers connect. Nothing is reachable from other machines unless an address here says so."`
+	Router  router.Config  `yaml:",inline"`
+	Devices devices.Config `yaml:"devices" doc:"The hardware. See drivers.md for the types of devices and their keys."`
+	MQTT    MQTT           `yaml:"mqtt" doc:"The embedded MQTT broker, for devices that connect straight to the gateway."`
+	Bridge  bridge.Config  `yaml:"bridge" doc:"What crosses between MQTT and the realm. See bridge.md."`
+	Log     Log            `yaml:"log" doc:"What is logged, to standard error."`
+}
+
+// Listen says where clients connect.
+type Listen struct {
+	HTTP      HTTP      `yaml:"http" doc:"WAMP over WebSocket at /ws and /, the page at /, and the health report at /healthz."`
+	RawSocket RawSocket `yaml:"rawsocket" doc:"WAMP over RawSocket, TCP."`
+	Unix      Unix      `yaml:"unix" doc:"WAMP over RawSocket on a Unix socket, for programs on this machine."`
+	Remote    bool      `yaml:"allow_anonymous_remote" doc:"Lets a realm be anonymous although a listener is reachable from other machines: whoever reaches it then has the anonymous role's rights."`
+}
+
+// HTTP is the HTTP listeners.
+type HTTP struct {
+	Addresses           []string `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8080" doc:"Addresses to listen on; an empty list for none."`
+	transport.WebSocket `yaml:",inline"`
+}
+
+// RawSocket is the RawSocket listeners.
+type RawSocket struct {
+	Addresses           []string `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8081" doc:"Addresses to listen on; an empty list for none."`
+	transport.RawSocket `yaml:",inline"`
+}
+
+// Unix is the Unix socket.
+type Unix struct {
+	Path string      `yaml:"path" short:"true" example:"/run/postern/postern.sock" doc:"Path of the socket; empty for none."`
+	Mode fs.FileMode `yaml:"mode" doc:"Its file mode: who on this machine may connect."`
+}
+
+// Log says what is logged.
+type Log struct {
+	Level  string `yaml:"level" enum:"debug,info,warn,error" doc:"The least important messages to log."`
+	Format string `yaml:"format" enum:"text,json" doc:"How they are written."`
+}
+
+// SlogLevel is the level as package slog has it.
+func (l Log) SlogLevel() slog.Level {
+	var level slog.Level
+	// The words allowed are those that slog knows.
+	_ = level.UnmarshalText([]byte(l.Level))
+	return level
+}
+
+// RoleFull is the role that a realm's anonymous sessions may be given without
+// defining it: it may do everything.
+const RoleFull = "full"
+
+// addRoleFull defines the role where a realm uses it without defining it.
+func (c *Config) addRoleFull() {
+	for i := range c.Router.Realms {
+		r := &c.Router.Realms[i]
+		if r.Anonymous != RoleFull || slices.ContainsFunc(r.Roles, func(role router.RoleConfig) bool { return role.Name == RoleFull }) {
+			continue
+		}
+		r.Roles = append(r.Roles, router.RoleConfig{Name: RoleFull, Permissions: []router.PermissionConfig{{
+			Match: "prefix", Allow: []string{"call", "register", "publish", "subscribe"},
+		}}})
+	}
+}
+
+// Default is what holds where a file says nothing: listeners on loopback only,
+// one realm that nobody may join, no devices.
+func Default() *Config {
+	return &Config{
+		Listen: Listen{
+			HTTP:      HTTP{Addresses: []string{"127.0.0.1:8080"}, WebSocket: transport.NewWebSocket()},
+			RawSocket: RawSocket{Addresses: []string{"127.0.0.1:8081"}, RawSocket: transport.NewRawSocket()},
+			Unix:      Unix{Mode: 0o660},
+		},
+		Router:  router.DefaultConfig(),
+		Devices: devices.DefaultConfig(),
+		MQTT:    defaultMQTT(),
+		Bridge:  bridge.DefaultConfig(),
+		Log:     Log{Level: "info", Format: "text"},
+	}
+}
+
+// Validate checks addresses, and that nobody gets rights by accident.
+func (c *Config) Validate(report func(path, problem, hint string)) {
+	taken := map[string]string{}
+	address := func(path, a string) {
+		host, port, err := net.SplitHostPort(a)
+		switch _, known := taken[a]; {
+		case err != nil:
+			report(path, fmt.Sprintf("%q is no address", a), "write host:port, such as 127.0.0.1:8080, or 0.0.0.0:8080 for all networks")
+			return
+		case !validPort(port):
+			report(path, fmt.Sprintf("%q has no port from 0 to 65535", a), "")
+		case host == "":
+			report(path, fmt.Sprintf("%q does not say on which networks to listen", a), "write 127.0.0.1"+a+" for this machine only, or 0.0.0.0"+a+" for all networks")
+		case known && port != "0":
+			report(path, fmt.Sprintf("%s is taken by %s", a, taken[a]), "give every listener an address of its own")
+		}
+		taken[a] = path
+	}
+	each := func(path string, addresses []string) {
+		for i, a := range addresses {
+			address(fmt.Sprintf("%s[%d]", path, i), a)
+		}
+	}
+	each("listen.http.addresses", c.Listen.HTTP.Addresses)
+	each("listen.rawsocket.addresses", c.Listen.RawSocket.Addresses)
+	if c.Listen.Unix.Mode&0o111 != 0 || c.Listen.Unix.Mode&0o600 != 0o600 {
+		report("listen.unix.mode", fmt.Sprintf("%04o makes no sense for a socket", uint32(c.Listen.Unix.Mode)), "write 0600, 0660 or 0666")
+	}
+	c.validateMQTT(address, report)
+	c.validateAnonymous(report)
+}
+
+// validateAnonymous refuses rights for whoever can reach a listener, unless
+// the file says that this is meant.
+func (c *Config) validateAnonymous(report func(path, problem, hint string)) {
+	remote := c.Remote()
+	if len(remote) == 0 || c.Listen.Remote {
+		return
+	}
+	for i, r := range c.Router.Realms {
+		if r.Anonymous != "" {
+			report(fmt.Sprintf("realms[%d].anonymous", i), fmt.Sprintf("everybody who reaches %s would have the rights of the role %s", strings.Join(remote, " or "), r.Anonymous),
+				"listen on 127.0.0.1 only; or, where the network is trusted, write\nlisten: {allow_anonymous_remote: true}")
+		}
+	}
+}
+
+func validPort(port string) bool {
+	n := 0
+	for _, r := range port {
+		if r < '0' || r > '9' {
+			return false
+		}
+		if n = n*10 + int(r-'0'); n > 65535 {
+			return false
+		}
+	}
+	return port != ""
+}
+
+// Remote lists the addresses of WAMP listeners that can be reached from other
+// machines.
+func (c *Config) Remote() []string {
+	var out []string
+	for _, a := range slices.Concat(c.Listen.HTTP.Addresses, c.Listen.RawSocket.Addresses) {
+		if !loopback(a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// hostname is the machine's name as it may stand in topics, URIs and client
+// identifiers: the first label, in a-z, 0-9, _ and -.
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "postern"
+	}
+	name, _, _ = strings.Cut(strings.ToLower(name), ".")
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '-' {
+			return r
+		}
+		return '-'
+	}, name)
+}
+
+// Load reads a config file. The error is strict.Problems when the file could
+// be read and is not sound.
+func Load(path string, table *devices.Table) (*Config, error) {
+	text, err := readBounded(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	return Parse(path, text, filepath.Dir(path), table)
+}

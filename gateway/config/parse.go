@@ -1,0 +1,74 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/gateway/config/strict"
+)
+
+// readBounded reads a file of which no more than a config may have is of use.
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%q is a folder", path)
+	}
+	return io.ReadAll(io.LimitReader(f, strict.MaxSize+1))
+}
+
+// Parse decodes a configuration. name is the file's, for messages; dir is what
+// the paths of secrets are relative to; table says which devices there are.
+// The error is strict.Problems.
+func Parse(name string, text []byte, dir string, table *devices.Table) (*Config, error) {
+	cfg := Default()
+	host := hostname()
+	err := strict.Decode(name, text, cfg, strict.Options{
+		Dir:      dir,
+		Expand:   map[string]string{"hostname": host},
+		Complete: cfg.addRoleFull,
+		Inline:   func(owner any) (any, *strict.Misfit) { return paramsOf(owner, table) },
+		Check: func(report func(path, problem, hint string), where func(string) string) {
+			checkClaims(cfg, report, where)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	cfg.Devices.Prefix = strings.ReplaceAll(cfg.Devices.Prefix, "{hostname}", host)
+	return cfg, nil
+}
+
+// paramsOf makes the parameters of a device of the owner's type.
+func paramsOf(owner any, table *devices.Table) (any, *strict.Misfit) {
+	entry, ok := owner.(*devices.Entry)
+	if !ok || entry.Type == "" {
+		return nil, &strict.Misfit{Key: "type", Problem: "the device has no type", Hint: "the types are: " + strings.Join(table.Types(), ", ")}
+	}
+	driver := table.Driver(entry.Type)
+	if driver == nil {
+		hint := "the types are: " + strings.Join(table.Types(), ", ")
+		if near := strict.Nearest(entry.Type, table.Types()); near != "" {
+			hint = fmt.Sprintf("did you mean %q? %s", near, hint)
+		}
+		return nil, &strict.Misfit{Key: "type", Problem: fmt.Sprintf("there is no type of device %q", entry.Type), Hint: hint}
+	}
+	return driver.NewParams(), nil
+}
+
+// checkClaims reports hardware that two devices want for themselves, naming
+// both and where the other is.
+func checkClaims(cfg *Config, report func(path, problem, hint string), where func(string) string) {
+	for _, c := range devices.CheckClaims(cfg.Devices.List) {
+		first, second := cfg.Devices.List[c.First], cfg.Devices.List[c.Second]
+		path := fmt.Sprintf("devices.list[%d]", c.Second)
+		report(path, fmt.Sprintf("device %q claims %s, which device %q has (%s)", second.Name, c.Claim, first.Name, where(fmt.Sprintf("devices.list[%d]", c.First))),
+			"one piece of hardware serves one device: choose another for one of them")
+	}
+}
