@@ -1,0 +1,261 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/postern-iot/postern/wamp"
+	"github.com/postern-iot/postern/wamp/client"
+	"github.com/postern-iot/postern/wamp/codec"
+)
+
+// Host is what a bridge gets from the gateway.
+type Host struct {
+	// Realm to join, and Dial, which opens connections to its router.
+	Realm string
+	Dial  client.Dialer
+	// URIs is how strictly the realm checks URIs.
+	URIs wamp.URIRule
+	// Brokers are the brokers by their names in the configuration; Embedded is
+	// among them when there is one.
+	Brokers map[string]Broker
+	Log     *slog.Logger
+}
+
+// Bridge is all brokers' tasks, with their status:
+//
+//   - events postern.bridge.<broker>.status at every change of state, with the
+//     state as their argument and Status.Dict as keyword arguments
+//   - postern.bridge.list() → list of broker names
+//   - postern.bridge.status([broker]) → the broker's Status.Dict, or a list of all
+type Bridge struct {
+	host    Host
+	tasks   []*Task
+	join    func(ctx context.Context, name string) (session, error)
+	changed chan struct{}
+
+	ready     chan struct{}
+	readyOnce sync.Once
+}
+
+// New makes the tasks of all brokers that have one in host and a map. Problems
+// that are not fatal are logged.
+func New(cfg Config, host Host) (*Bridge, error) {
+	if host.Log == nil {
+		host.Log = slog.Default()
+	}
+	var fatal []error
+	for _, p := range cfg.Check(host.URIs) {
+		if p.Fatal {
+			fatal = append(fatal, fmt.Errorf("bridge.%s", p))
+		} else {
+			host.Log.Warn("bridge configuration", "path", p.Path, "problem", p.Message, "hint", p.Hint)
+		}
+	}
+	if len(fatal) > 0 {
+		return nil, errors.Join(fatal...)
+	}
+	b := &Bridge{host: host, changed: make(chan struct{}, 1), ready: make(chan struct{})}
+	b.join = b.dial
+	for _, c := range append(cfg.Brokers[:len(cfg.Brokers):len(cfg.Brokers)], embeddedConfig()) {
+		broker := host.Brokers[c.Name]
+		table, _ := NewTable(c.Name, cfg.Maps, host.URIs, codec.CBOR)
+		if broker == nil {
+			if c.Name != Embedded {
+				return nil, fmt.Errorf("bridge: no adapter for broker %q", c.Name)
+			}
+			continue
+		}
+		t := newTask(c.Name, c, broker, table, host.Log)
+		t.join = func(ctx context.Context, name string) (session, error) { return b.join(ctx, name) }
+		t.gauge.changed = b.tell
+		b.tasks = append(b.tasks, t)
+	}
+	return b, nil
+}
+
+// embeddedConfig is how the task of the embedded broker behaves.
+func embeddedConfig() BrokerConfig {
+	var c BrokerConfig
+	c.SetDefaults()
+	c.Name = Embedded
+	return c
+}
+
+// dial joins the realm for a task, or for the bridge itself.
+func (b *Bridge) dial(ctx context.Context, name string) (session, error) {
+	return client.Join(ctx, b.host.Dial, client.Config{
+		Realm:     b.host.Realm,
+		Reconnect: &client.Backoff{Min: 50 * time.Millisecond, Max: 5 * time.Second, Jitter: 0.3},
+		Log:       b.host.Log.With("bridge", name),
+	})
+}
+
+// String is the bridge's name in logs.
+func (b *Bridge) String() string { return "bridge" }
+
+// Ready is closed when all tasks have their subscriptions in the realm. It does
+// not wait for any broker.
+func (b *Bridge) Ready() <-chan struct{} { return b.ready }
+
+// Status is that of all brokers, in the order of the configuration.
+func (b *Bridge) Status() []Status {
+	out := make([]Status, len(b.tasks))
+	for i, t := range b.tasks {
+		out[i] = t.Status()
+	}
+	return out
+}
+
+// Run serves until ctx ends, and then as long as the tasks take for their
+// farewells, some three seconds at most. A task that fails is started again.
+func (b *Bridge) Run(ctx context.Context) error {
+	var tasks, teller sync.WaitGroup
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	attached := make(chan struct{})
+	teller.Go(func() { b.tellAll(ctx, work, attached) })
+	for _, t := range b.tasks {
+		tasks.Go(func() { b.keepRunning(ctx, t) })
+	}
+	tasks.Go(func() {
+		for _, t := range b.tasks {
+			select {
+			case <-t.Ready():
+			case <-ctx.Done():
+				return
+			}
+		}
+		select {
+		case <-attached:
+			b.readyOnce.Do(func() { close(b.ready) })
+		case <-ctx.Done():
+		}
+	})
+	tasks.Wait()
+	stop()
+	teller.Wait()
+	return nil
+}
+
+func (b *Bridge) keepRunning(ctx context.Context, t *Task) {
+	wait := backoff{ReconnectConfig: ReconnectConfig{Min: time.Second, Max: time.Minute, Jitter: 0.3}}
+	for ctx.Err() == nil {
+		if err := t.Run(ctx); err != nil {
+			t.log.Error("bridge task failed", "error", err)
+			wait.sleep(ctx)
+		}
+	}
+}
+
+func (b *Bridge) tell() {
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+}
+
+// tellAll has a session of its own, so that tasks can carry the status, too. It
+// publishes every task's status when its state has changed; the last time when
+// the tasks have ended.
+func (b *Bridge) tellAll(ctx, work context.Context, attached chan struct{}) {
+	sess, err := b.attach(ctx)
+	if err != nil {
+		b.host.Log.Error("the bridge's status cannot be seen in the realm", "error", err)
+	}
+	close(attached)
+	if sess == nil {
+		return
+	}
+	defer func() {
+		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
+		defer cancel()
+		_ = sess.Close(bye) // it ends either way
+	}()
+	told := make([]int, len(b.tasks))
+	for {
+		for i, t := range b.tasks {
+			s, version := t.gauge.status(t.name, t.queue)
+			if version == told[i] {
+				continue
+			}
+			told[i] = version
+			p, err := wamp.NewPayload(codec.CBOR, wamp.List{s.State}, s.Dict())
+			if err == nil {
+				timeout, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
+				err = sess.PublishPayload(timeout, "postern.bridge."+t.name+".status", p, client.Retain())
+				cancel()
+			}
+			if err != nil {
+				b.host.Log.Debug("bridge status not published", "broker", t.name, "error", err)
+			}
+		}
+		select {
+		case <-b.changed:
+			continue
+		case <-work.Done():
+		}
+		select {
+		case <-b.changed: // the last one
+		default:
+			return
+		}
+	}
+}
+
+// attach joins the realm and offers the procedures; the session is nil when ctx
+// ended first.
+func (b *Bridge) attach(ctx context.Context) (session, error) {
+	wait := backoff{ReconnectConfig: ReconnectConfig{Min: 50 * time.Millisecond, Max: 5 * time.Second, Jitter: 0.3}}
+	for {
+		sess, err := b.join(ctx, "status")
+		if err == nil {
+			if _, err = sess.Register(ctx, "postern.bridge.list", b.list); err == nil {
+				_, err = sess.Register(ctx, "postern.bridge.status", b.status)
+			}
+			if err == nil {
+				return sess, nil
+			}
+			_ = sess.Close(ctx) // the registration's error says what happened
+			var refused *wamp.Error
+			if errors.As(err, &refused) {
+				return nil, err
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		b.host.Log.Debug("bridge cannot join the realm yet", "error", err)
+		wait.sleep(ctx)
+	}
+}
+
+func (b *Bridge) list(context.Context, *client.Invocation) (*client.Result, error) {
+	names := wamp.List{}
+	for _, t := range b.tasks {
+		names = append(names, t.name)
+	}
+	return &client.Result{Values: client.Values{Args: wamp.List{names}}}, nil
+}
+
+func (b *Bridge) status(_ context.Context, inv *client.Invocation) (*client.Result, error) {
+	all := wamp.List{}
+	for _, s := range b.Status() {
+		all = append(all, s.Dict())
+	}
+	if len(inv.Args) == 0 {
+		return &client.Result{Values: client.Values{Args: wamp.List{all}}}, nil
+	}
+	name, _ := inv.Args[0].(string)
+	for _, s := range b.Status() {
+		if s.Broker == name {
+			return &client.Result{Values: client.Values{Args: wamp.List{s.Dict()}}}, nil
+		}
+	}
+	return nil, wamp.Errorf(wamp.ErrInvalidArgument, "there is no broker %q; postern.bridge.list tells which there are", clip(strings.ToValidUTF8(name, "")))
+}

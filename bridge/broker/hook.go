@@ -1,0 +1,226 @@
+package broker
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/postern-iot/postern/bridge"
+)
+
+// hook is where the library asks and tells.
+type hook struct {
+	mqtt.HookBase
+	broker *Broker
+	users  map[string][32]byte // SHA-256 of the passwords
+	conn   atomic.Pointer[conn]
+
+	dropped, unkept, refused atomic.Uint64
+
+	mu       sync.Mutex
+	retained int // bytes, at least
+	told     map[string]time.Time
+}
+
+// ID is the hook's name.
+func (h *hook) ID() string { return "postern" }
+
+// Provides lists what the hook handles.
+func (h *hook) Provides(b byte) bool {
+	return slices.Contains([]byte{
+		mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWillSent, mqtt.OnPublishDropped, mqtt.OnPacketIDExhausted,
+	}, b)
+}
+
+// OnConnectAuthenticate decides who may connect.
+func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
+	reason := h.refuse(cl, pk)
+	if reason == "" {
+		return true
+	}
+	h.refused.Add(1)
+	h.tell("refused", "mqtt client refused", "reason", reason, "client", cl.ID, "remote", cl.Net.Remote, "total", h.refused.Load())
+	return false
+}
+
+func (h *hook) refuse(cl *mqtt.Client, pk packets.Packet) string {
+	if cl.ID == mqtt.InlineClientId {
+		return "the client identifier is the broker's own" // it would take its place
+	}
+	if _, known := h.broker.server.Clients.Get(cl.ID); !known && h.broker.server.Clients.Len() > h.broker.cfg.MaxClients {
+		return "too many sessions"
+	}
+	anonymous := false
+	for _, l := range h.broker.listeners {
+		anonymous = anonymous || l.id == cl.Net.Listener && l.anonymous
+	}
+	name := string(pk.Connect.Username)
+	if anonymous && (name == "" || len(h.users) == 0) {
+		return ""
+	}
+	if name == "" {
+		return "no user name"
+	}
+	want, known := h.users[name]
+	got := sha256.Sum256(pk.Connect.Password)
+	if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || !known {
+		return "wrong user name or password"
+	}
+	return ""
+}
+
+// OnACLCheck keeps clients from publishing to "$" topics, which are the
+// broker's own.
+func (h *hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
+	return !write || topic == "" || topic[0] != '$'
+}
+
+// OnPublish passes a client's message to the bridge. One that must arrive is
+// acknowledged, and goes to other clients, when the realm has taken it.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Retain && !h.keep(pk) {
+		h.unkept.Add(1)
+		h.tell("unkept", "mqtt message not retained: there are too many", "topic", pk.TopicName, "total", h.unkept.Load())
+		pk.FixedHeader.Retain = false
+	}
+	if cl.Net.Inline { // the bridge's own
+		return pk, nil
+	}
+	c := h.conn.Load()
+	if c == nil {
+		return pk, nil
+	}
+	qos, wanted := c.wants(pk.TopicName)
+	if !wanted {
+		return pk, nil
+	}
+	r := bridge.Received{Topic: pk.TopicName, Payload: pk.Payload, QoS: min(qos, pk.FixedHeader.Qos), Retained: pk.FixedHeader.Retain}
+	if r.QoS == 0 {
+		_ = c.receive(r) // what it drops it counts
+		return pk, nil
+	}
+	taken := make(chan struct{})
+	r.Ack = func() { close(taken) }
+	if c.receive(r) != nil {
+		return pk, packets.ErrRejectPacket
+	}
+	timer := time.NewTimer(takenTimeout)
+	defer timer.Stop()
+	select {
+	case <-taken:
+		return pk, nil
+	case <-timer.C:
+	case <-c.closed:
+	case <-h.broker.stop:
+	}
+	return pk, packets.ErrRejectPacket
+}
+
+// OnWillSent passes a client's last will to the bridge.
+func (h *hook) OnWillSent(_ *mqtt.Client, pk packets.Packet) {
+	c := h.conn.Load()
+	if c == nil {
+		return
+	}
+	if qos, wanted := c.wants(pk.TopicName); wanted {
+		_ = c.receive(bridge.Received{ // what it drops it counts
+			Topic: pk.TopicName, Payload: pk.Payload, QoS: min(qos, pk.FixedHeader.Qos), Retained: pk.FixedHeader.Retain,
+		})
+	}
+}
+
+// OnPublishDropped counts what a slow client does not get.
+func (h *hook) OnPublishDropped(cl *mqtt.Client, pk packets.Packet) {
+	h.dropped.Add(1)
+	h.tell("dropped", "mqtt client is too slow; messages dropped", "client", cl.ID, "topic", pk.TopicName, "total", h.dropped.Load())
+}
+
+// OnPacketIDExhausted counts the same.
+func (h *hook) OnPacketIDExhausted(cl *mqtt.Client, pk packets.Packet) { h.OnPublishDropped(cl, pk) }
+
+// keep reports whether there is room for a retained message, and counts it.
+func (h *hook) keep(pk packets.Packet) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := h.broker.server.Topics.Retained
+	before, known := all.Get(pk.TopicName)
+	if len(pk.Payload) == 0 {
+		if known {
+			h.retained -= weight(before)
+		}
+		return true
+	}
+	grown := weight(pk)
+	if known {
+		grown -= weight(before)
+	}
+	if !known && all.Len() >= h.broker.cfg.MaxRetained {
+		return false
+	}
+	if h.retained+grown > h.broker.cfg.MaxRetainedBytes {
+		// The library lets some expire without a word: count again.
+		h.retained = 0
+		for _, p := range all.GetAll() {
+			h.retained += weight(p)
+		}
+		if h.retained+grown > h.broker.cfg.MaxRetainedBytes {
+			return false
+		}
+	}
+	h.retained += grown
+	return true
+}
+
+func weight(pk packets.Packet) int { return len(pk.TopicName) + len(pk.Payload) + 256 }
+
+// tell logs one kind of thing every ten seconds at most.
+func (h *hook) tell(kind, text string, args ...any) {
+	now := time.Now()
+	h.mu.Lock()
+	if h.told == nil {
+		h.told = map[string]time.Time{}
+	}
+	quiet := now.Before(h.told[kind])
+	if !quiet {
+		h.told[kind] = now.Add(10 * time.Second)
+	}
+	h.mu.Unlock()
+	if !quiet {
+		h.broker.log.Warn(text, args...)
+	}
+}
+
+// quiet takes the library's log at debug level, and without packets: those
+// hold payloads and passwords.
+type quiet struct{ slog.Handler }
+
+// Enabled reports whether anybody wants debug messages.
+func (q quiet) Enabled(ctx context.Context, _ slog.Level) bool {
+	return q.Handler.Enabled(ctx, slog.LevelDebug)
+}
+
+// Handle passes a record on.
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	out := slog.NewRecord(r.Time, slog.LevelDebug, "mqtt broker: "+r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key != "pk" && a.Key != "packet" {
+			out.AddAttrs(a)
+		}
+		return true
+	})
+	return q.Handler.Handle(ctx, out)
+}
+
+// WithAttrs and WithGroup keep the handler what it is.
+func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
+
+// WithGroup does as WithAttrs.
+func (q quiet) WithGroup(name string) slog.Handler { return quiet{q.Handler.WithGroup(name)} }

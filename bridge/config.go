@@ -1,0 +1,169 @@
+package bridge
+
+import "time"
+
+// Embedded is the name by which maps refer to the gateway's own broker.
+const Embedded = "embedded"
+
+// Config is the bridge's part of the configuration.
+type Config struct {
+	Brokers []BrokerConfig `yaml:"brokers" doc:"MQTT brokers on the network. The gateway's own broker needs no entry: maps call it embedded."`
+	Maps    []Map          `yaml:"maps" doc:"What crosses between MQTT and the realm. For a topic or URI that several maps match, the first decides."`
+}
+
+// DefaultConfig bridges the embedded broker: what MQTT devices publish appears
+// under mqtt., what is published there goes to them, and the devices' readings
+// go out under device/.
+func DefaultConfig() Config {
+	everything := Map{Name: "mqtt", Brokers: []string{Embedded}, Direction: Both, MQTT: "{t...}", WAMP: "mqtt.{t...}"}
+	everything.SetDefaults()
+	readings := Map{Name: "readings", Brokers: []string{Embedded}, Direction: Out, MQTT: "device/{d}/{r}", WAMP: "device.{d}.{r}"}
+	readings.SetDefaults()
+	return Config{Maps: []Map{everything, readings}}
+}
+
+// BrokerConfig is one MQTT broker on the network.
+type BrokerConfig struct {
+	Name     string   `yaml:"name" required:"true" doc:"Name of the broker in maps, status and logs: letters, digits, _ and -." example:"plant"`
+	URLs     []string `yaml:"urls" required:"true" single:"true" doc:"Where it is, in order of preference: tcp://host:1883, tls://host:8883, ws://host/path, wss://host/path, unix:///path. Every attempt to connect begins with the first." example:"tls://mqtt.example:8883"`
+	ClientID string   `yaml:"client_id" expand:"true" doc:"MQTT client identifier; it must be unique at the broker. {hostname} is the machine's name."`
+	Protocol string   `yaml:"protocol" enum:"bridge,3.1.1" doc:"bridge is MQTT 3.1.1 with the bridge bit, which keeps the broker from sending back what the gateway sent and lets it pass the retained flag on; brokers that refuse it are asked without."`
+	Session  string   `yaml:"session" enum:"persistent,clean" doc:"persistent has the broker keep messages of QoS 1 and 2 while the gateway is away; clean does not."`
+	Username string   `yaml:"username" doc:"User name; empty for none."`
+	Password string   `yaml:"password" secret:"true" doc:"Password; write !file PATH to read it from a file."`
+
+	TLS       TLSConfig       `yaml:"tls" doc:"TLS, for tls:// and wss:// URLs."`
+	KeepAlive time.Duration   `yaml:"keepalive" min:"1s" max:"18h" doc:"How long the connection may be idle before it is probed, in whole seconds; a broker that is silent for one and a half times as long is given up."`
+	Reconnect ReconnectConfig `yaml:"reconnect" doc:"How long to wait between attempts to connect."`
+	InFlight  int             `yaml:"in_flight" min:"1" max:"1000" doc:"How many messages of QoS 1 and 2 may be on their way to the broker without its acknowledgement."`
+	MaxPacket int             `yaml:"max_packet" unit:"bytes" min:"1KiB" max:"256MiB" doc:"Largest MQTT packet taken from the broker; a larger one ends the connection."`
+
+	Status     StatusConfig `yaml:"status" doc:"What tells the broker's clients whether the gateway is there."`
+	DeadLetter string       `yaml:"dead_letter" expand:"true" doc:"Topic for what maps with on_bad_payload: dead_letter could not carry, with the reason."`
+	Queue      QueueConfig  `yaml:"queue" doc:"Where messages wait for the broker, in memory."`
+}
+
+// SetDefaults fills in what the file need not say.
+func (b *BrokerConfig) SetDefaults() {
+	*b = BrokerConfig{
+		ClientID: "postern-{hostname}", Protocol: "bridge", Session: "persistent",
+		KeepAlive: 15 * time.Second,
+		Reconnect: ReconnectConfig{Min: 200 * time.Millisecond, Max: 30 * time.Second, Jitter: 0.3, StableAfter: 10 * time.Second},
+		InFlight:  50, MaxPacket: 1 << 20,
+		Status:     StatusConfig{Online: "online", Offline: "offline"},
+		DeadLetter: "postern/dead-letter",
+		Queue:      DefaultQueue(),
+	}
+}
+
+// TLSConfig says whom to trust and what to show.
+type TLSConfig struct {
+	CA         string   `yaml:"ca" doc:"File with the certificates to trust, in PEM; empty for the system's."`
+	Cert       string   `yaml:"cert" doc:"File with the gateway's own certificate, in PEM, for brokers that ask for one."`
+	Key        string   `yaml:"key" doc:"File with its private key, in PEM."`
+	ServerName string   `yaml:"server_name" doc:"Name that the broker's certificate must have; empty for the URL's host."`
+	ALPN       []string `yaml:"alpn" single:"true" doc:"Application protocols to offer." example:"mqtt"`
+}
+
+// ReconnectConfig is the back-off between attempts to connect.
+type ReconnectConfig struct {
+	Min         time.Duration `yaml:"min" min:"10ms" doc:"Wait after the first failure; doubled after each further one."`
+	Max         time.Duration `yaml:"max" min:"10ms" doc:"Longest wait."`
+	Jitter      float64       `yaml:"jitter" min:"0" max:"1" doc:"Part of each wait that is random, from 0 to 1."`
+	StableAfter time.Duration `yaml:"stable_after" doc:"How long a connection must last for the waits to begin again at min."`
+}
+
+// StatusConfig is the birth message and the last will.
+type StatusConfig struct {
+	Topic   string `yaml:"topic" expand:"true" doc:"Topic of a retained message that says whether the gateway is there; empty for none."`
+	Online  string `yaml:"online" doc:"Its payload while the gateway is connected."`
+	Offline string `yaml:"offline" doc:"Its payload after the gateway has left, or the connection was lost."`
+}
+
+// QueueConfig bounds what waits for a broker.
+type QueueConfig struct {
+	MaxMessages int    `yaml:"max_messages" min:"1" doc:"Most messages."`
+	MaxBytes    int    `yaml:"max_bytes" unit:"bytes" min:"1KiB" doc:"Most bytes, topics and payloads together."`
+	WhenFull    string `yaml:"when_full" enum:"drop_oldest,drop_newest" doc:"Which message gives way when one more does not fit; those on their way are never dropped."`
+}
+
+// The queue's policies.
+const (
+	DropOldest = "drop_oldest"
+	DropNewest = "drop_newest"
+)
+
+// DefaultQueue holds some minutes of a busy site's readings.
+func DefaultQueue() QueueConfig {
+	return QueueConfig{MaxMessages: 20_000, MaxBytes: 16 << 20, WhenFull: DropOldest}
+}
+
+// The directions of a map, as seen from the realm.
+const (
+	In   = "in"   // MQTT to WAMP
+	Out  = "out"  // WAMP to MQTT
+	Both = "both" // each way
+)
+
+// What a map does about the retained flag.
+const (
+	RetainKeep   = "keep"
+	RetainDrop   = "drop"
+	RetainAlways = "always"
+)
+
+// Where a payload's value goes.
+const (
+	IntoArgs     = "args"
+	IntoKwArgs   = "kwargs"
+	IntoEnvelope = "envelope"
+)
+
+// What happens to a payload that cannot cross.
+const (
+	BadDrop       = "drop"
+	BadDeadLetter = "dead_letter"
+)
+
+// Map is one rule of what crosses, and how.
+type Map struct {
+	Name      string   `yaml:"name" required:"true" doc:"Name of the map in counters and logs." example:"temps"`
+	Brokers   []string `yaml:"brokers" single:"true" doc:"Brokers that it is for; empty for all, the embedded one included."`
+	Direction string   `yaml:"direction" enum:"in,out,both" doc:"in is from MQTT to WAMP, out from WAMP to MQTT."`
+	MQTT      string   `yaml:"mqtt" required:"true" doc:"Topic, with captures: {x} is one level, {x...} is all that remains, the parent level included." example:"sensors/{id}/temp"`
+	WAMP      string   `yaml:"wamp" required:"true" doc:"URI, with the same captures." example:"com.site.sensors.{id}.temp"`
+	Except    []string `yaml:"except" single:"true" doc:"URI patterns that the map leaves alone, in either direction." example:"com.site.debug.{rest...}"`
+	QoS       int      `yaml:"qos" min:"0" max:"2" doc:"MQTT quality of service: of messages sent, and the most asked for. 0 may be lost, 1 and 2 arrive at least once."`
+	Codec     Codec    `yaml:"codec" doc:"How the payload is written in MQTT."`
+	Into      string   `yaml:"into" enum:"args,kwargs,envelope" doc:"args: the payload is the event's only argument. kwargs: it is an object with the keyword arguments (outwards, an argument is added as value). envelope: it is an object with args and kwargs."`
+	Retain    string   `yaml:"retain" enum:"keep,drop,always" doc:"Whether messages sent on are retained: as they came, never, or always. An empty retained message clears."`
+
+	OnBadPayload string `yaml:"on_bad_payload" enum:"drop,dead_letter" doc:"What happens to a payload that cannot be read or written; either way it is counted."`
+}
+
+// SetDefaults fills in what the file need not say.
+func (m *Map) SetDefaults() {
+	m.Direction, m.QoS = orElse(m.Direction, In), 1
+	m.Codec.SetDefaults()
+	m.Into, m.Retain, m.OnBadPayload = orElse(m.Into, IntoArgs), orElse(m.Retain, RetainKeep), orElse(m.OnBadPayload, BadDrop)
+}
+
+// Codec says how a payload is written in MQTT. An empty payload is an event
+// without arguments under every codec.
+type Codec struct {
+	Type  string `yaml:"type" short:"true" enum:"auto,json,msgpack,cbor,text,number,bool,base64,raw" doc:"auto reads JSON, else text, else bytes, and writes text and bytes as they are and the rest as JSON."`
+	True  string `yaml:"true" doc:"What bool writes for true; read without regard to case."`
+	False string `yaml:"false" doc:"What bool writes for false."`
+}
+
+// SetDefaults fills in what the file need not say.
+func (c *Codec) SetDefaults() {
+	c.Type, c.True, c.False = orElse(c.Type, "auto"), orElse(c.True, "true"), orElse(c.False, "false")
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

@@ -1,0 +1,48 @@
+// Package bridge carries messages between MQTT brokers and the realm, both
+// ways, as a mapping table says.
+//
+// # What it owns
+//
+//   - Config: brokers and maps, as the config file has them, and their rules.
+//   - Table: the mapping itself, pure: which topic is which URI, whether and
+//     how a payload crosses. Names are escaped reversibly; what cannot be said
+//     on the other side is dropped and counted, never guessed.
+//   - Task: one broker. It has a WAMP session of its own (so that what comes
+//     from one broker reaches the others) and one connection to the broker at
+//     a time, behind the interface Broker: bridge/paho implements it for
+//     brokers on the network, bridge/broker for the one embedded in the gateway.
+//   - Bridge: all tasks, their status as events and procedures.
+//
+// # Order, acknowledgement, loss
+//
+// Towards MQTT a task keeps a bounded queue. Messages of QoS 1 and 2 wait in it
+// while the broker is away, are sent in order within a window, and leave it when
+// the broker has acknowledged them and all before them; after a loss everything
+// from the first unacknowledged one is sent again. That is at least once, in
+// order, and the duplicates are one contiguous run no longer than the window.
+// QoS 0 is dropped while the broker is away. Towards WAMP a message of QoS 1 or
+// 2 is acknowledged to the broker when the realm has taken it, in the order of
+// arrival; QoS 2 is therefore at least once as well. Every drop is counted by
+// its reason.
+//
+// # Loops
+//
+// A task never sees its own publications: the realm excludes the publisher, and
+// brokers that know the bridge bit do the same. On others a task remembers what
+// it has sent and swallows the echo. Maps that would send a message around
+// through two entries for the same broker are refused when they are loaded.
+//
+// # Goroutines
+//
+// Bridge.Run starts one goroutine per task and one that publishes the status.
+// Task.Run is the supervisor of its connection; it starts one goroutine that
+// publishes what arrived from MQTT, and one sender per connection. A sender may
+// outlive its connection by the adapter's write timeout. Run waits for all of
+// them. The handlers that the session and the adapter call only enqueue.
+//
+// The package never logs a payload, never blocks the router, and imports no
+// MQTT library.
+//
+// It is larger than other packages because table, codecs, queue and task share
+// their types and nothing else needs them; each is a file or two.
+package bridge

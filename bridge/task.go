@@ -1,0 +1,309 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/postern-iot/postern/wamp"
+	"github.com/postern-iot/postern/wamp/client"
+)
+
+// session is what a task needs of a *client.Session.
+type session interface {
+	PublishPayload(ctx context.Context, topic string, p wamp.Payload, opts ...client.PublishOption) error
+	Subscribe(ctx context.Context, topic string, h client.EventHandler, opts ...client.SubscribeOption) (*client.Subscription, error)
+	Register(ctx context.Context, procedure string, p client.Procedure, opts ...client.RegisterOption) (*client.Registration, error)
+	Done() <-chan struct{}
+	Close(ctx context.Context) error
+}
+
+// The bounds of what a task waits for.
+const (
+	subscribeTimeout = 10 * time.Second // the broker's answer to SUBSCRIBE
+	takenTimeout     = 10 * time.Second // the realm's PUBLISHED
+	retryTaking      = 100 * time.Millisecond
+	drainTimeout     = 2 * time.Second        // at the end, for what is queued
+	farewellTimeout  = 500 * time.Millisecond // for the status message, and again for DISCONNECT
+)
+
+// Task carries messages between one broker and the realm.
+type Task struct {
+	name   string
+	cfg    BrokerConfig
+	broker Broker
+	table  *Table
+	log    *slog.Logger
+	join   func(ctx context.Context, name string) (session, error)
+
+	gauge   *gauge
+	queue   *queue
+	inbox   *inbox
+	recall  recall
+	outputs outputs
+	echoes  echoes
+
+	// noLocal and conn describe the present connection, for the goroutine that
+	// publishes what arrived.
+	noLocal atomic.Bool
+	conn    atomic.Int64
+
+	ready     chan struct{}
+	readyOnce sync.Once
+}
+
+func newTask(name string, cfg BrokerConfig, broker Broker, table *Table, log *slog.Logger) *Task {
+	log = log.With("broker", name)
+	t := &Task{
+		name: name, cfg: cfg, broker: broker, table: table, log: log,
+		queue: newQueue(cfg.Queue), inbox: newInbox(), ready: make(chan struct{}),
+	}
+	t.gauge = &gauge{log: log, changed: func() {}, state: StateStopped, since: time.Now()}
+	return t
+}
+
+// String is the task's name in logs.
+func (t *Task) String() string { return "bridge " + t.name }
+
+// Ready is closed when the task has its subscriptions in the realm. It does
+// not wait for the broker.
+func (t *Task) Ready() <-chan struct{} { return t.ready }
+
+// Status is what is known of the broker now.
+func (t *Task) Status() Status {
+	s, _ := t.gauge.status(t.name, t.queue)
+	return s
+}
+
+// Run serves until ctx ends, then sends what is queued as far as that goes
+// within two seconds, and says goodbye to the broker. The error is nil then; it
+// is not when the task cannot go on, for a panic say. It may be run again.
+func (t *Task) Run(ctx context.Context) error {
+	sess, err := t.attach(ctx)
+	if err != nil || sess == nil {
+		return err
+	}
+	// work outlives ctx for the farewell, and ends early when a part of the
+	// task fails.
+	work, fail := context.WithCancelCause(context.WithoutCancel(ctx))
+	serve, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	guard := func(f func()) {
+		defer func() {
+			if v := recover(); v != nil {
+				fail(fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+				stop()
+			}
+		}()
+		f()
+	}
+	wg.Go(func() { guard(func() { t.publishArrived(work, sess) }) })
+	wg.Go(func() {
+		select {
+		case <-sess.Done():
+			fail(errors.New("the WAMP session has ended for good"))
+			stop()
+		case <-work.Done():
+		}
+	})
+	guard(func() { t.connectAgain(serve, work, func(f func()) { wg.Go(func() { guard(f) }) }) })
+	stop()
+	failure := context.Cause(work)
+	fail(nil)
+	wg.Wait()
+	t.gauge.set(StateStopped, ConnInfo{}, failure)
+	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
+	defer cancel()
+	_ = sess.Close(bye) // it ends either way
+	return failure
+}
+
+// attach joins the realm and subscribes. It tries until it succeeds; the
+// session is nil when ctx ended first.
+func (t *Task) attach(ctx context.Context) (session, error) {
+	wait := backoff{ReconnectConfig: ReconnectConfig{Min: 50 * time.Millisecond, Max: 5 * time.Second, Jitter: 0.3}}
+	for {
+		sess, err := t.join(ctx, t.name)
+		if err == nil {
+			if err = t.subscribe(ctx, sess); err == nil {
+				t.readyOnce.Do(func() { close(t.ready) })
+				return sess, nil
+			}
+			_ = sess.Close(ctx) // the subscriptions' error says what happened
+			var refused *wamp.Error
+			if errors.As(err, &refused) {
+				return nil, err
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		t.gauge.set(StateOffline, ConnInfo{}, fmt.Errorf("join the realm: %w", err))
+		wait.sleep(ctx)
+	}
+}
+
+func (t *Task) subscribe(ctx context.Context, sess session) error {
+	all := t.table.WAMPPatterns()
+	for i, s := range all {
+		handler := func(e *client.Event) {
+			if Owns(all, i, e.Topic) {
+				t.event(e)
+			}
+		}
+		retained := func(o *wamp.SubscribeOptions) { o.GetRetained = true }
+		if _, err := sess.Subscribe(ctx, s.Pattern, handler, client.Pattern(s.Match), retained); err != nil {
+			return fmt.Errorf("subscribe to %q (%s): %w", s.Pattern, s.Match, err)
+		}
+	}
+	return nil
+}
+
+// connectAgain connects and serves, again and again, until ctx ends.
+func (t *Task) connectAgain(ctx, work context.Context, start func(func())) {
+	wait := backoff{ReconnectConfig: t.cfg.Reconnect}
+	for ctx.Err() == nil {
+		t.gauge.set(StateConnecting, ConnInfo{}, nil)
+		conn, err := t.broker.Connect(ctx, t.receive)
+		if err == nil {
+			began := time.Now()
+			err = t.serve(ctx, work, conn, start)
+			if time.Since(began) >= t.cfg.Reconnect.StableAfter {
+				wait.reset()
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		t.gauge.set(StateOffline, ConnInfo{}, err)
+		wait.sleep(ctx)
+	}
+}
+
+// serve uses one connection until it is lost, and then returns why, or until
+// ctx ends.
+func (t *Task) serve(ctx, work context.Context, conn Conn, start func(func())) error {
+	info := conn.Info()
+	t.gauge.connects.Add(1)
+	t.noLocal.Store(info.NoLocal)
+	gen := t.queue.begin(t.lostOutputs(info))
+	t.conn.Store(int64(gen))
+	over, cancel := context.WithCancel(work)
+	broken := make(chan error, 1)
+	defer func() {
+		cancel()
+		if n := t.queue.end(); n > 0 {
+			t.gauge.drop(Offline, n, nil, "", nil)
+		}
+		now, stop := context.WithCancel(work)
+		stop()
+		conn.Close(now)
+	}()
+
+	warning, err := t.greet(ctx, conn)
+	if err != nil {
+		return err
+	}
+	t.gauge.set(StateOnline, info, warning)
+	start(func() {
+		if err := t.send(over, conn, gen); err != nil {
+			broken <- err
+		}
+	})
+	select {
+	case err := <-conn.Lost():
+		return err
+	case err := <-broken:
+		return err
+	case <-ctx.Done():
+	}
+	if context.Cause(work) == nil {
+		t.farewell(work, conn)
+	}
+	return nil
+}
+
+// lostOutputs are the retained messages to send again, to a broker that may
+// have lost them. Those that wait in the queue anyway are not among them.
+func (t *Task) lostOutputs(info ConnInfo) []Message {
+	if info.SessionPresent {
+		return nil
+	}
+	return t.outputs.all(func(m Message) bool { return !t.queue.holdsRetained(m.Topic) })
+}
+
+// greet subscribes and says that the gateway is there. What is wrong but does
+// not end the connection comes back as a warning.
+func (t *Task) greet(ctx context.Context, conn Conn) (warning, err error) {
+	if filters := t.table.MQTTFilters(); len(filters) > 0 {
+		ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
+		defer cancel()
+		err := conn.Subscribe(ctx, filters)
+		var refused *SubscribeError
+		switch {
+		case errors.As(err, &refused):
+			warning = err
+		case err != nil:
+			return nil, fmt.Errorf("subscribe at the broker: %w", err)
+		}
+	}
+	if s := t.cfg.Status; s.Topic != "" {
+		conn.Publish(Message{Topic: s.Topic, Payload: []byte(s.Online), QoS: 1, Retain: true})
+	}
+	return warning, nil
+}
+
+// farewell sends what is queued and says that the gateway has left.
+func (t *Task) farewell(work context.Context, conn Conn) {
+	ctx, cancel := context.WithTimeout(work, drainTimeout)
+	t.queue.drain(ctx)
+	cancel()
+	if s := t.cfg.Status; s.Topic != "" {
+		token := conn.Publish(Message{Topic: s.Topic, Payload: []byte(s.Offline), QoS: 1, Retain: true})
+		select {
+		case <-token.Done():
+		case <-time.After(farewellTimeout):
+		}
+	}
+	ctx, cancel = context.WithTimeout(work, farewellTimeout)
+	defer cancel()
+	conn.Close(ctx)
+}
+
+// SubscribeError says that the broker refused some of the subscriptions.
+type SubscribeError struct{ Refused []string }
+
+// Error names them.
+func (e *SubscribeError) Error() string {
+	return fmt.Sprintf("the broker refused the subscriptions %q; check what its user may read", e.Refused)
+}
+
+// backoff is the wait between attempts.
+type backoff struct {
+	ReconnectConfig
+	last time.Duration
+}
+
+func (b *backoff) reset() { b.last = 0 }
+
+// next is twice the last wait, within the bounds, with its random part.
+func (b *backoff) next() time.Duration {
+	b.last = min(max(b.Min, 2*b.last), b.Max)
+	random := time.Duration(b.Jitter * rand.Float64() * float64(b.last))
+	return b.last - random
+}
+
+func (b *backoff) sleep(ctx context.Context) {
+	timer := time.NewTimer(b.next())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
