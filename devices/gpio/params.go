@@ -1,0 +1,127 @@
+package gpio
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	periph "periph.io/x/conn/v3/gpio"
+)
+
+// InputParams are the parameters of a "gpio-input".
+type InputParams struct {
+	Pin       string        `yaml:"pin" required:"true" doc:"the line: its name (GPIO17), its place on the 40-pin header (P1-11), or with chip also its offset there"`
+	Chip      string        `yaml:"chip" doc:"the chip's label or device, where the pin's name does not say it; sim for a simulated line inside the gateway"`
+	Pull      string        `yaml:"pull" doc:"bias of the line: up, down, off, or as-is to leave it as it is"`
+	ActiveLow bool          `yaml:"active_low" doc:"the level is true when the line is electrically low, as with a button to ground"`
+	Edge      string        `yaml:"edge" doc:"the changes that are published: both, rising (to true) or falling (to false)"`
+	Debounce  time.Duration `yaml:"debounce" doc:"how long a level must last before it counts; 0s for every edge"`
+	Buffer    int           `yaml:"buffer" doc:"edges that the kernel keeps until the gateway fetches them"`
+	MaxRate   int           `yaml:"max_rate" doc:"edges published in a second; of more, as from a loose wire, only the newest is, and the others are counted as dropped"`
+}
+
+// OutputParams are the parameters of a "gpio-output".
+type OutputParams struct {
+	Pin       string `yaml:"pin" required:"true" doc:"the line: its name (GPIO17), its place on the 40-pin header (P1-11), or with chip also its offset there"`
+	Chip      string `yaml:"chip" doc:"the chip's label or device, where the pin's name does not say it; sim for a simulated line inside the gateway"`
+	ActiveLow bool   `yaml:"active_low" doc:"on is the low electrical level, as with most relay boards"`
+	Initial   string `yaml:"initial" doc:"the state when the device starts: off, on, or keep for what the line has then"`
+	Safe      string `yaml:"safe" doc:"the state when the gateway stops or the device fails: off, on, or keep for what it has then"`
+	Drive     string `yaml:"drive" doc:"push-pull, open-drain (drives low only) or open-source (drives high only)"`
+}
+
+const (
+	stateOff  = "off"
+	stateOn   = "on"
+	stateKeep = "keep"
+
+	maxDebounce = time.Minute
+	maxBuffer   = 1 << 16
+	maxMaxRate  = 100_000
+)
+
+var (
+	pulls = map[string]periph.Pull{"as-is": periph.PullNoChange, "off": periph.Float, "down": periph.PullDown, "up": periph.PullUp}
+	edges = map[string]periph.Edge{"both": periph.BothEdges, "rising": periph.RisingEdge, "falling": periph.FallingEdge}
+
+	drives = map[string]Drive{"push-pull": PushPull, "open-drain": OpenDrain, "open-source": OpenSource}
+	states = map[string]bool{stateOff: true, stateOn: true, stateKeep: true}
+)
+
+func newInputParams() *InputParams {
+	return &InputParams{Pull: "as-is", Edge: "both", Debounce: 0, Buffer: defaultBuffer, MaxRate: 5000}
+}
+
+func newOutputParams() *OutputParams {
+	return &OutputParams{Initial: stateOff, Safe: stateOff, Drive: "push-pull"}
+}
+
+// Validate implements devices.Validator.
+func (p *InputParams) Validate(report func(path, problem, hint string)) {
+	validatePin(p.Pin, p.Chip, report)
+	oneOf("pull", p.Pull, pulls, report)
+	oneOf("edge", p.Edge, edges, report)
+	if p.Debounce < 0 || p.Debounce > maxDebounce {
+		report("debounce", fmt.Sprintf("%v is out of range", p.Debounce), "5ms to 50ms suits switches; the longest is 1m")
+	}
+	if p.Buffer < 1 || p.Buffer > maxBuffer {
+		report("buffer", fmt.Sprintf("%d is out of range", p.Buffer), fmt.Sprintf("write a number from 1 to %d", maxBuffer))
+	}
+	if p.MaxRate < 1 || p.MaxRate > maxMaxRate {
+		report("max_rate", fmt.Sprintf("%d is out of range", p.MaxRate), fmt.Sprintf("write a number from 1 to %d", maxMaxRate))
+	}
+}
+
+// Validate implements devices.Validator.
+func (p *OutputParams) Validate(report func(path, problem, hint string)) {
+	validatePin(p.Pin, p.Chip, report)
+	oneOf("initial", p.Initial, states, report)
+	oneOf("safe", p.Safe, states, report)
+	oneOf("drive", p.Drive, drives, report)
+}
+
+func validatePin(pin, chip string, report func(path, problem, hint string)) {
+	if pin == "" {
+		return // required: reported as missing
+	}
+	if _, err := canonical(pin, chip); err != nil {
+		report("pin", err.Error(), "")
+	}
+}
+
+func oneOf[T any](path, value string, allowed map[string]T, report func(path, problem, hint string)) {
+	if _, ok := allowed[value]; ok {
+		return
+	}
+	words := make([]string, 0, len(allowed))
+	for w := range allowed {
+		words = append(words, w)
+	}
+	slices.Sort(words)
+	report(path, fmt.Sprintf("%q is not known", value), "write one of "+strings.Join(words, ", "))
+}
+
+// Claims implements devices.Claimer. A simulated line may have one output and
+// one input, which are then joined.
+func (p *InputParams) Claims() []string { return claims(p.Pin, p.Chip, "in") }
+
+// Claims implements devices.Claimer.
+func (p *OutputParams) Claims() []string { return claims(p.Pin, p.Chip, "out") }
+
+func claims(pin, chip, direction string) []string {
+	name, err := canonical(pin, chip)
+	switch {
+	case err != nil:
+		return nil
+	case chip == simChip:
+		return []string{"gpio:sim:" + name + ":" + direction}
+	case chip != "" && !isHeaderChip(chip):
+		return []string{"gpio:" + chip + ":" + name}
+	}
+	// On a header's chip the offset is the GPIO's number.
+	if name != "" && strings.Trim(name, "0123456789") == "" {
+		name = "GPIO" + name
+	}
+	return []string{"gpio:" + name}
+}
