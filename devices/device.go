@@ -1,7 +1,24 @@
 // Package devices hosts the hardware: it opens every configured device through
 // the driver table, supervises it, publishes its readings as WAMP events,
 // offers its procedures, and puts its actuators into their safe state when
-// anything ends.
+// anything ends. The contract for drivers is in device.go, what clients see is
+// in docs/drivers.md.
+//
+// A Host has these goroutines, all of which end before its Run returns:
+//
+//   - per device a supervisor, which calls the driver's Run again and again
+//     and ends when the device is stopped. It keeps a driver that does not
+//     return although its context has ended; Run then names it and goes;
+//   - per device a publisher, the only one to send the device's events, so
+//     that they stay in order. It ends when, after the stop, the queue is
+//     empty, or half a second later;
+//   - one that registers the procedures, and at the end withdraws them.
+//
+// Procedures run in goroutines of the client's session. A Halt runs in a
+// goroutine of its own, because it cannot be ended: nobody waits for longer
+// than a second for it. The package never touches hardware and never talks to
+// the router but as a WAMP client. It is larger than most: supervision,
+// publishing and calls share the state of one device and one mutex.
 package devices
 
 import (
@@ -60,11 +77,15 @@ type Device interface {
 	Procedures() []Procedure
 	// Run opens the hardware, calls out.Ready, serves it until ctx ends (and
 	// then returns nil) or the hardware fails (and then returns why). It may be
-	// called again after it returned.
+	// called again after it returned. A panic in it ends this run only; in a
+	// goroutine that it starts nobody can catch one.
 	Run(ctx context.Context, out Outlet) error
 	// Halt puts the actuators into their safe state and reports whether that
 	// was done. It is idempotent, does not depend on Run, and takes no longer
-	// than a second.
+	// than a second. It is called before the first Run, after every Run that
+	// failed, and at the end, one at a time, but while Run is still on its way
+	// out when that takes too long. It may emit the state that it has set
+	// through the Outlet of the last Run. Sensors have nothing to do.
 	Halt() error
 }
 
@@ -82,7 +103,9 @@ type Outlet interface {
 	Degraded(reason error)
 	// Emit publishes one value of a reading. It does not block: when the realm
 	// is not to be reached the newest value of each reading is kept. A value
-	// that is NaN or infinite becomes a fault, never a number.
+	// that is NaN or infinite becomes a fault, never a number, and so does one
+	// that is not of the reading's type. The value and s.Extra belong to the
+	// host from then on.
 	Emit(reading string, value any, s Sample)
 	// Fault publishes that a reading has no value now, and why.
 	Fault(reading string, reason error)
@@ -92,7 +115,8 @@ type Outlet interface {
 type Sample struct {
 	// Time of the measurement; zero means now.
 	Time time.Time
-	// Extra keyword arguments of the event, such as an edge's sequence number.
+	// Extra keyword arguments of the event, such as an edge's sequence number;
+	// the host's own (unit, time, seq, quality, reason) come before them.
 	Extra wamp.Dict
 }
 
@@ -111,8 +135,13 @@ type Procedure struct {
 	Args []Arg
 	// Returns describes the result, "" for none.
 	Returns string
-	// Call does it; nil in a Driver's table. Args are checked against Args
-	// before. A *wamp.Error reaches the caller as it is.
+	// Call does it; nil in a Driver's table. It is called while the device is
+	// ready or degraded, several at a time if clients do so, and never
+	// unchecked: args has one value for each of Args, nil for an optional one
+	// that was left out, and kwargs has those that were given, whichever form
+	// the caller used; their Go types are int64, float64, bool, string, []byte
+	// and map[string]any. ctx ends when the caller gives up and when the device
+	// is halted: then return soon. A *wamp.Error reaches the caller as it is.
 	Call func(ctx context.Context, args wamp.List, kwargs wamp.Dict) (any, error)
 }
 
@@ -122,4 +151,20 @@ type Arg struct {
 	Type     string // as in Reading
 	Doc      string
 	Optional bool
+}
+
+// Every calls f at once and then every interval, which is a millisecond or
+// more, until ctx ends. Calls that f is late for are left out.
+func Every(ctx context.Context, interval time.Duration, f func(now time.Time)) {
+	f(time.Now())
+	tick := time.NewTicker(max(interval, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			f(now)
+		case <-ctx.Done():
+			return
+		}
+	}
 }

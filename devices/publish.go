@@ -1,0 +1,208 @@
+package devices
+
+import (
+	"context"
+	"slices"
+
+	"github.com/postern-iot/postern/wamp"
+	"github.com/postern-iot/postern/wamp/client"
+)
+
+// realm is what the host needs of its session.
+type realm interface {
+	// id is that of the session, 0 while it is not joined.
+	id() wamp.ID
+	// done is closed when the session has ended for good.
+	done() <-chan struct{}
+	err() error
+	// publish must not keep args and kwargs.
+	publish(ctx context.Context, topic string, args wamp.List, kwargs wamp.Dict, retain bool) error
+	register(ctx context.Context, uri string, p client.Procedure) (unregister func(context.Context) error, err error)
+}
+
+// sessionRealm is a *client.Session as a realm.
+type sessionRealm struct{ s *client.Session }
+
+var retained = []client.PublishOption{client.Retain()}
+
+func (r sessionRealm) id() wamp.ID           { return r.s.ID() }
+func (r sessionRealm) done() <-chan struct{} { return r.s.Done() }
+func (r sessionRealm) err() error            { return r.s.Err() }
+
+func (r sessionRealm) publish(ctx context.Context, topic string, args wamp.List, kwargs wamp.Dict, retain bool) error {
+	if retain {
+		return r.s.Publish(ctx, topic, args, kwargs, retained...)
+	}
+	return r.s.Publish(ctx, topic, args, kwargs)
+}
+
+func (r sessionRealm) register(ctx context.Context, uri string, p client.Procedure) (func(context.Context) error, error) {
+	reg, err := r.s.Register(ctx, uri, p)
+	if err != nil {
+		return nil, err
+	}
+	return reg.Unregister, nil
+}
+
+// The values of kwargs that are the same for every event, boxed once.
+var (
+	good      any = string(QualityGood)
+	uncertain any = string(QualityUncertain)
+	bad       any = string(QualityBad)
+)
+
+// publisher sends one device's events. Its args and kwargs are used again for
+// every event, so that one costs no more than its encoding.
+type publisher struct {
+	d      *hosted
+	r      realm
+	args   [1]any
+	kwargs wamp.Dict
+	failed bool // the last event could not be sent
+}
+
+// serve sends what is queued, in order, until ctx ends, or, once the device is
+// draining, until there is nothing more or nobody to send it to.
+func (p *publisher) serve(ctx context.Context) {
+	d := p.d
+	var joined wamp.ID
+	for ctx.Err() == nil {
+		if id := p.r.id(); id != joined {
+			joined = id
+			if id == 0 {
+				d.goOffline()
+			} else {
+				d.goOnline()
+			}
+		}
+		e, ok, draining := d.next()
+		if !ok {
+			if draining {
+				return
+			}
+			select {
+			case <-d.wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		err := p.send(ctx, &e)
+		if err != nil && (ctx.Err() != nil || p.r.id() != joined) {
+			d.goOffline(e)
+			joined = 0
+			continue
+		}
+		p.account(&e, err)
+	}
+}
+
+func (p *publisher) send(ctx context.Context, e *entry) error {
+	if e.slot == statusSlot {
+		s := e.value.(Status)
+		return p.r.publish(ctx, p.d.base+".status", wamp.List{string(s.State)}, s.dict(), true)
+	}
+	clear(p.kwargs)
+	for k, v := range e.extra {
+		p.kwargs[k] = v
+	}
+	p.args[0] = e.value
+	p.kwargs["unit"] = p.d.units[e.slot]
+	p.kwargs["time"] = stamp(e.time)
+	p.kwargs["seq"] = e.seq
+	switch e.quality {
+	case QualityGood:
+		p.kwargs["quality"] = good
+	case QualityUncertain:
+		p.kwargs["quality"] = uncertain
+	default:
+		p.kwargs["quality"] = bad
+	}
+	if e.reason != "" {
+		p.kwargs["reason"] = e.reason
+	}
+	return p.r.publish(ctx, p.d.topics[e.slot], p.args[:], p.kwargs, false)
+}
+
+// account counts what became of e, and logs the first of a row of failures:
+// such an event can never be sent, as when its extra arguments have no
+// encoding.
+func (p *publisher) account(e *entry, err error) {
+	p.d.mu.Lock()
+	switch {
+	case err != nil:
+		p.d.status.Dropped++
+	case e.slot != statusSlot:
+		p.d.status.Published++
+	}
+	p.d.mu.Unlock()
+	if err != nil && !p.failed {
+		p.d.log.Warn("device event not published", "reason", err)
+	}
+	p.failed = err != nil
+}
+
+// next takes the next entry to send.
+func (d *hosted) next() (e entry, ok, draining bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.online {
+		return entry{}, false, d.draining
+	}
+	if e, ok = d.queue.pop(); ok {
+		return e, true, false
+	}
+	if d.statusPending {
+		d.statusPending = false
+		return entry{slot: statusSlot, value: d.statusLocked()}, true, false
+	}
+	return entry{}, false, d.draining
+}
+
+// goOnline queues what there is to say to a realm that may never have heard
+// of the device: its state, and every value that could not be published.
+func (d *hosted) goOnline() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.online { // it was away so shortly that nobody noticed
+		d.statusPending = true
+		return
+	}
+	d.online, d.statusPending = true, false
+	d.queue.push(entry{slot: statusSlot, value: d.statusLocked()})
+	var late []entry
+	for slot, is := range d.pending {
+		if is {
+			late = append(late, d.latest[slot])
+			d.pending[slot] = false
+		}
+	}
+	slices.SortStableFunc(late, func(a, b entry) int { return a.time.Compare(b.time) })
+	for _, e := range late {
+		d.enqueue(e)
+	}
+}
+
+// goOffline empties the queue: of each reading only the newest value is kept.
+// taken is what was taken from the queue before, and not sent.
+func (d *hosted) goOffline(taken ...entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.online = false
+	for _, e := range taken {
+		d.postpone(e)
+	}
+	for e, ok := d.queue.pop(); ok; e, ok = d.queue.pop() {
+		d.postpone(e)
+	}
+}
+
+func (d *hosted) postpone(e entry) {
+	if e.slot == statusSlot {
+		d.statusPending = true
+		return
+	}
+	if d.latest[e.slot].seq != e.seq {
+		d.status.Coalesced++
+	}
+	d.pending[e.slot] = true
+}
