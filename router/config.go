@@ -1,0 +1,267 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/postern-iot/postern/router/realm"
+	"github.com/postern-iot/postern/wamp"
+)
+
+// Config is the section "router" of the gateway's configuration.
+type Config struct {
+	Realms []RealmConfig `yaml:"realms" doc:"the realms; each is a namespace of its own"`
+	Limits Limits        `yaml:"limits" doc:"what connections may cost"`
+}
+
+// RealmConfig is one realm.
+type RealmConfig struct {
+	Name       string       `yaml:"name" required:"true" doc:"the name that clients give when they join"`
+	URIs       string       `yaml:"uris" enum:"loose,strict" doc:"which URIs are valid: loose allows everything but white space and '#' between the dots, strict only a-z, 0-9 and _"`
+	RequestIDs string       `yaml:"request_ids" enum:"any,ascending,sequential" doc:"which request IDs clients may use: any that is not in use, ascending ones, or 1, 2, 3 and so on as the specification has it; several client libraries do not keep to the stricter two"`
+	Anonymous  string       `yaml:"anonymous" doc:"role of clients that do not authenticate; empty refuses them"`
+	Roles      []RoleConfig `yaml:"roles" doc:"what clients may do, by their role"`
+	Limits     RealmLimits  `yaml:"limits" doc:"what the realm may hold"`
+}
+
+// RoleConfig is one role.
+type RoleConfig struct {
+	Name        string             `yaml:"name" required:"true" doc:"the role's name"`
+	Permissions []PermissionConfig `yaml:"permissions" doc:"what the role may do; the most specific rule that matches a URI decides, and what none matches is denied"`
+}
+
+// PermissionConfig allows actions on the URIs that a pattern matches.
+type PermissionConfig struct {
+	URI   string   `yaml:"uri" doc:"URI or pattern; the empty prefix matches everything"`
+	Match string   `yaml:"match" enum:"exact,prefix,wildcard" doc:"how the pattern matches: exact, prefix (a string prefix), or wildcard (an empty component stands for any one)"`
+	Allow []string `yaml:"allow" enum:"call,register,publish,subscribe" doc:"what is allowed; an empty list denies everything"`
+}
+
+// RealmLimits bounds what a realm holds.
+type RealmLimits struct {
+	Sessions      int `yaml:"sessions" min:"1" doc:"sessions in the realm"`
+	Subscriptions int `yaml:"subscriptions" min:"1" doc:"subscriptions of one session"`
+	Registrations int `yaml:"registrations" min:"1" doc:"registrations of one session"`
+	PendingCalls  int `yaml:"pending_calls" min:"1" doc:"calls of one session that wait for their answer"`
+	Retained      int `yaml:"retained" min:"1" doc:"topics with a retained event"`
+	RetainedBytes int `yaml:"retained_bytes" min:"1" unit:"bytes" doc:"size of all retained events"`
+}
+
+// Limits bounds what connections cost.
+type Limits struct {
+	Connections           int           `yaml:"connections" min:"1" doc:"connections in all"`
+	ConnectionsPerAddress int           `yaml:"connections_per_address" min:"1" doc:"connections from one address (IPv6: from one /64); those from the machine itself do not count"`
+	MessageBytes          int           `yaml:"message_bytes" min:"512" unit:"bytes" doc:"largest message that is accepted"`
+	HelloBytes            int           `yaml:"hello_bytes" min:"512" unit:"bytes" doc:"largest message that is accepted from a client that has not joined yet"`
+	HandshakeTimeout      time.Duration `yaml:"handshake_timeout" min:"100ms" doc:"time for the transport's handshake, for HELLO, and for each answer to an authentication challenge"`
+	QueueBytes            int           `yaml:"queue_bytes" min:"65536" unit:"bytes" doc:"what may wait to be sent to one session"`
+	QueueMessages         int           `yaml:"queue_messages" min:"64" doc:"how many messages may wait to be sent to one session"`
+	QueueAge              time.Duration `yaml:"queue_age" min:"1s" doc:"how long a message may wait before the session is ended, because it does not read"`
+	SlowConsumers         string        `yaml:"slow_consumers" enum:"drop,end" doc:"what happens to an event for a session whose queue is full: drop the event (counted), or end the session"`
+}
+
+// DefaultConfig has one realm, realm1, that nobody may join but local sessions:
+// whoever opens it says to whom.
+func DefaultConfig() Config {
+	c := Config{
+		Realms: []RealmConfig{{Name: "realm1"}},
+		Limits: Limits{
+			Connections:           16_384,
+			ConnectionsPerAddress: 512,
+			MessageBytes:          1 << 20,
+			HelloBytes:            16 << 10,
+			HandshakeTimeout:      5 * time.Second,
+			QueueBytes:            4 << 20,
+			QueueMessages:         16_384,
+			QueueAge:              10 * time.Second,
+			SlowConsumers:         "drop",
+		},
+	}
+	c.Realms[0].SetDefaults()
+	return c
+}
+
+// SetDefaults fills in what a realm that the configuration names does not say.
+func (c *RealmConfig) SetDefaults() {
+	d := realm.DefaultLimits
+	c.URIs, c.RequestIDs = "loose", "any"
+	c.Limits = RealmLimits{
+		Sessions: 16_384, Subscriptions: d.Subscriptions, Registrations: d.Registrations,
+		PendingCalls: d.PendingCalls, Retained: d.Retained, RetainedBytes: d.RetainedBytes,
+	}
+}
+
+// SetDefaults makes a permission exact.
+func (c *PermissionConfig) SetDefaults() { c.Match = "exact" }
+
+// OpenRealm is a realm in which everybody may do everything without
+// authentication.
+func OpenRealm(name string) RealmConfig {
+	c := RealmConfig{Name: name}
+	c.SetDefaults()
+	c.Anonymous = "anonymous"
+	c.Roles = []RoleConfig{{Name: "anonymous", Permissions: []PermissionConfig{{
+		Match: "prefix", Allow: []string{"call", "register", "publish", "subscribe"},
+	}}}}
+	return c
+}
+
+// RoleTrusted is a role that every realm has, and that may do everything,
+// unless the realm's configuration defines it otherwise. It is meant for the
+// gateway's own sessions; nothing but the configuration gives it to others.
+const RoleTrusted = "trusted"
+
+var actionNames = []string{"call", "register", "publish", "subscribe"}
+
+// Validate reports what types cannot say.
+func (c *Config) Validate(report func(path, problem, hint string)) {
+	if len(c.Realms) == 0 {
+		report("realms", "there is no realm", "name at least one, such as realm1")
+	}
+	seen := map[string]bool{}
+	for i := range c.Realms {
+		at := fmt.Sprintf("realms[%d]", i)
+		if name := c.Realms[i].Name; seen[name] {
+			report(at+".name", fmt.Sprintf("realm %q is there twice", name), "give each its own name")
+		}
+		seen[c.Realms[i].Name] = true
+		c.Realms[i].validate(func(path, problem, hint string) { report(at+"."+path, problem, hint) })
+	}
+	l := &c.Limits
+	if l.HelloBytes > l.MessageBytes {
+		report("limits.hello_bytes", fmt.Sprintf("%d is more than message_bytes, %d", l.HelloBytes, l.MessageBytes), "make it smaller")
+	}
+	if l.QueueBytes < l.MessageBytes {
+		report("limits.queue_bytes", fmt.Sprintf("%d is less than message_bytes, %d", l.QueueBytes, l.MessageBytes),
+			"make it several times as large")
+	}
+	positive := []struct {
+		path string
+		n    int64
+	}{
+		{"connections", int64(l.Connections)},
+		{"connections_per_address", int64(l.ConnectionsPerAddress)},
+		{"message_bytes", int64(l.MessageBytes)},
+		{"hello_bytes", int64(l.HelloBytes)},
+		{"handshake_timeout", int64(l.HandshakeTimeout)},
+		{"queue_bytes", int64(l.QueueBytes)},
+		{"queue_messages", int64(l.QueueMessages)},
+		{"queue_age", int64(l.QueueAge)},
+	}
+	for _, p := range positive {
+		if p.n <= 0 {
+			report("limits."+p.path, "it is not more than 0", "leave it out for the default")
+		}
+	}
+	oneOf(report, "limits.slow_consumers", l.SlowConsumers, "drop", "end")
+}
+
+func (c *RealmConfig) validate(report func(path, problem, hint string)) {
+	if !wamp.LooseURIs.ValidURI(c.Name) {
+		report("name", fmt.Sprintf("%q is not a valid URI", c.Name), "write components joined by dots, such as com.example.site1")
+	}
+	oneOf(report, "uris", c.URIs, "loose", "strict")
+	oneOf(report, "request_ids", c.RequestIDs, "any", "ascending", "sequential")
+	roles := map[string]bool{RoleTrusted: true}
+	defined := map[string]bool{}
+	for i, ro := range c.Roles {
+		at := fmt.Sprintf("roles[%d]", i)
+		switch {
+		case ro.Name == "":
+			report(at+".name", "it is empty", "give the role a name")
+		case defined[ro.Name]:
+			report(at+".name", fmt.Sprintf("role %q is there twice", ro.Name), "join the two")
+		}
+		roles[ro.Name], defined[ro.Name] = true, true
+		for j := range ro.Permissions {
+			ro.Permissions[j].validate(fmt.Sprintf("%s.permissions[%d]", at, j), ro.Permissions[:j], report)
+		}
+	}
+	if c.Anonymous != "" && !roles[c.Anonymous] {
+		report("anonymous", fmt.Sprintf("there is no role %q", c.Anonymous), "define it under roles")
+	}
+	l := c.Limits
+	for _, p := range []struct {
+		path string
+		n    int
+	}{
+		{"sessions", l.Sessions},
+		{"subscriptions", l.Subscriptions},
+		{"registrations", l.Registrations},
+		{"pending_calls", l.PendingCalls},
+		{"retained", l.Retained},
+		{"retained_bytes", l.RetainedBytes},
+	} {
+		if p.n <= 0 {
+			report("limits."+p.path, "it is not more than 0", "leave it out for the default")
+		}
+	}
+}
+
+func (c *PermissionConfig) validate(at string, before []PermissionConfig, report func(path, problem, hint string)) {
+	oneOf(report, at+".match", c.Match, "exact", "prefix", "wildcard")
+	if !wamp.LooseURIs.ValidPattern(c.URI, wamp.Match(c.Match)) {
+		report(at+".uri", fmt.Sprintf("%q is not a valid pattern for match %q", c.URI, c.Match), "write components joined by dots")
+	}
+	for _, other := range before {
+		if other.URI == c.URI && other.Match == c.Match {
+			report(at+".uri", fmt.Sprintf("there is another rule for %q", c.URI), "join the two")
+		}
+	}
+	for i, a := range c.Allow {
+		oneOf(report, fmt.Sprintf("%s.allow[%d]", at, i), a, actionNames...)
+	}
+}
+
+func oneOf(report func(path, problem, hint string), path, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		report(path, fmt.Sprintf("%q is not known", value), fmt.Sprintf("write one of %q", allowed))
+	}
+}
+
+// realm translates the configuration; it has been validated.
+func (c *RealmConfig) realm() realm.Config {
+	out := realm.Config{
+		Name: c.Name,
+		Limits: realm.Limits{
+			Subscriptions: c.Limits.Subscriptions, Registrations: c.Limits.Registrations,
+			PendingCalls: c.Limits.PendingCalls, Retained: c.Limits.Retained, RetainedBytes: c.Limits.RetainedBytes,
+		},
+	}
+	if c.URIs == "strict" {
+		out.URIs = wamp.StrictURIs
+	}
+	switch c.RequestIDs {
+	case "ascending":
+		out.RequestIDs = realm.AscendingRequestIDs
+	case "sequential":
+		out.RequestIDs = realm.SequentialRequestIDs
+	}
+	trusted := false
+	for _, ro := range c.Roles {
+		trusted = trusted || ro.Name == RoleTrusted
+		out.Roles = append(out.Roles, ro.role())
+	}
+	if !trusted {
+		out.Roles = append(out.Roles, realm.Role{Name: RoleTrusted, Permissions: []realm.Permission{
+			{Match: wamp.MatchPrefix, Allow: realm.AllActions},
+		}})
+	}
+	return out
+}
+
+func (c *RoleConfig) role() realm.Role {
+	out := realm.Role{Name: c.Name}
+	for _, p := range c.Permissions {
+		may := func(action string) bool { return slices.Contains(p.Allow, action) }
+		out.Permissions = append(out.Permissions, realm.Permission{
+			URI: p.URI, Match: wamp.Match(p.Match),
+			Allow: realm.Actions{
+				Call: may("call"), Register: may("register"),
+				Publish: may("publish"), Subscribe: may("subscribe"),
+			},
+		})
+	}
+	return out
+}

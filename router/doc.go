@@ -1,0 +1,20 @@
+// Package router gives realms to the network: it accepts connections, takes
+// them through the handshake, and moves messages between them and the pure
+// state machine of package realm.
+//
+// Locks. Each realm has one mutex, held across a step and across the pushes of
+// its effects into outboxes, which never block; that is what keeps WAMP's
+// order. No I/O, log or callback happens under it. Each outbox has a mutex of
+// its own, taken after the realm's.
+//
+// Goroutines. Attach runs one session on the goroutine that called it, which
+// reads and steps, and on one more, which writes; it returns when both are
+// done. Serve has one goroutine for each connection besides its caller's,
+// Handler one for each WebSocket, Local one for each session. One sweeper ends
+// sessions that have stopped reading, and closing a connection that is stuck
+// takes a goroutine for that moment. Shutdown ends and awaits them all.
+//
+// The package never looks into arguments, never decodes them, and never blocks
+// one session for another: what does not fit into a session's outbox is
+// dropped (events, counted), refused (calls), or ends that session.
+package router

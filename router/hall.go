@@ -1,0 +1,166 @@
+package router
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/postern-iot/postern/router/realm"
+	"github.com/postern-iot/postern/wamp"
+)
+
+// hall is one realm with the mutex that everything in it happens under, and
+// what carries its effects to the sessions.
+type hall struct {
+	cfg            realm.Config
+	sessions       int // the most it takes
+	endSlow        bool
+	authenticators []Authenticator
+
+	mu     sync.Mutex
+	core   *realm.Realm
+	closed bool
+	// What a round of effects leaves to be done: sessions that could not take
+	// what they must, and calls that a callee has no room for.
+	overflowed []*session
+	refused    []refusedCall
+	counted    RealmStats
+}
+
+type refusedCall struct {
+	callee *session
+	msg    wamp.Message
+}
+
+// step handles one message of s.
+func (h *hall) step(s *session, m wamp.Message) {
+	at := now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.deliver(h.core.Step(&s.member, m, at), at)
+}
+
+// leave takes s out of the realm.
+func (h *hall) leave(s *session) {
+	at := now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.deliver(h.core.Leave(&s.member, at), at)
+}
+
+// abort ends s with ABORT.
+func (h *hall) abort(s *session, reason, message string) {
+	at := now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.deliver(h.core.Abort(&s.member, reason, message, at), at)
+}
+
+// undeliverable says that m cannot be sent to s.
+func (h *hall) undeliverable(s *session, m wamp.Message, cause *wamp.Error) {
+	at := now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counted.Undeliverable++
+	h.deliver(h.core.Undeliverable(&s.member, m, cause, at), at)
+}
+
+// close says GOODBYE to all; nobody joins any more.
+func (h *hall) close(reason string) {
+	at := now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	h.deliver(h.core.Close(reason, at), at)
+}
+
+// join makes s a member, or says why not.
+func (h *hall) join(s *session) *wamp.Error {
+	at := now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.closed:
+		return wamp.Errorf(wamp.CloseSystemShutdown, "the router is shutting down")
+	case h.core.Stats().Sessions >= h.sessions:
+		return wamp.Errorf(realm.ErrLimitExceeded, "realm %q has as many sessions as it may have", h.cfg.Name)
+	case !h.core.HasRole(s.member.Identity.AuthRole):
+		return wamp.Errorf(wamp.ErrNoSuchRole, "realm %q has no role %q", h.cfg.Name, s.member.Identity.AuthRole)
+	}
+	h.deliver(h.core.Join(&s.member, at), at)
+	return nil
+}
+
+func (h *hall) snapshot() RealmStats {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	st := h.counted
+	st.Stats = h.core.Stats()
+	return st
+}
+
+// deliver pushes effects into the outboxes, and does what comes of that until
+// nothing more does. h.mu is held.
+func (h *hall) deliver(effects []realm.Effect, at realm.Time) {
+	h.push(effects, at)
+	for len(h.overflowed)+len(h.refused) > 0 {
+		if n := len(h.overflowed); n > 0 {
+			s := h.overflowed[n-1]
+			h.overflowed = h.overflowed[:n-1]
+			h.counted.SlowEnded++
+			s.fail(slog.LevelWarn, errors.New("slow consumer: its queue is full"))
+			s.hangup()
+			h.push(h.core.Leave(&s.member, at), at)
+			continue
+		}
+		n := len(h.refused)
+		call := h.refused[n-1]
+		h.refused = h.refused[:n-1]
+		h.push(h.core.Undeliverable(&call.callee.member, call.msg, errBusy, at), at)
+	}
+}
+
+var errBusy = wamp.Errorf(wamp.ErrUnavailable, "the callee has too many calls waiting")
+
+// push pushes effects into the outboxes. A message that several effects in a
+// row carry is shared, and encoded once for all of them.
+func (h *hall) push(effects []realm.Effect, at realm.Time) {
+	var last wamp.Message
+	var it item
+	var c class
+	for i := range effects {
+		e := &effects[i]
+		s := e.To.Tag.(*session)
+		if e.Msg != nil {
+			if e.Msg != last {
+				last = e.Msg
+				it = item{msg: e.Msg, at: at}
+				c, it.size = weigh(e.Msg)
+				if i+1 < len(effects) && effects[i+1].Msg == e.Msg {
+					it.share = &shared{msg: e.Msg}
+				}
+			}
+			if s.out.push(it, c) == full {
+				h.noRoom(s, it.msg, c)
+			}
+		}
+		if e.End {
+			s.out.end()
+		}
+	}
+}
+
+// noRoom decides what happens when an outbox is full. A callee that is flooded
+// is not ended for what others do to it; the callers are told.
+func (h *hall) noRoom(s *session, m wamp.Message, c class) {
+	switch {
+	case c == classEvent && !h.endSlow:
+		h.counted.EventsDropped++
+	case c == classRequest:
+		h.counted.CallsRefused++
+		h.refused = append(h.refused, refusedCall{callee: s, msg: m})
+	default:
+		s.out.kill() // so that nothing more is pushed, and this is not reached again
+		h.overflowed = append(h.overflowed, s)
+	}
+}

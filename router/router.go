@@ -1,0 +1,292 @@
+package router
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/postern-iot/postern/router/realm"
+	"github.com/postern-iot/postern/wamp"
+	"github.com/postern-iot/postern/wamp/codec"
+)
+
+// ErrClosed is returned by what is asked of a router that is shutting down.
+var ErrClosed = errors.New("the router is shutting down")
+
+// Router is a set of realms and the sessions in them.
+type Router struct {
+	cfg    Config
+	log    *slog.Logger
+	realms map[string]*hall
+	outbox outboxLimits
+
+	halting context.Context // ends when Shutdown begins
+	halt    context.CancelFunc
+	tasks   sync.WaitGroup // all goroutines, Attach's callers included
+
+	mu        sync.Mutex
+	closed    bool
+	sessions  map[*session]struct{} // connections in the handshake included
+	addresses map[string]int        // connections of each remote address
+	open      int                   // connections in all
+
+	counters counters
+}
+
+// counters count what happens outside of realms.
+type counters struct {
+	accepted, refused, acceptErrors atomic.Uint64
+	handshakesFailed, panics        atomic.Uint64
+}
+
+// Option changes a Router before it begins.
+type Option func(*Router) error
+
+// WithLog sets where the router logs; the default is slog.Default.
+func WithLog(l *slog.Logger) Option {
+	return func(r *Router) error { r.log = l; return nil }
+}
+
+// WithAgent sets the name that the router gives itself in WELCOME; the default
+// is "postern".
+func WithAgent(agent string) Option {
+	return func(r *Router) error {
+		for _, h := range r.realms {
+			h.cfg.Agent = agent
+		}
+		return nil
+	}
+}
+
+// WithAuthenticator offers a way to authenticate in a realm.
+func WithAuthenticator(realmName string, a Authenticator) Option {
+	return func(r *Router) error {
+		h := r.realms[realmName]
+		if h == nil {
+			return fmt.Errorf("authenticator %q: there is no realm %q", a.Method(), realmName)
+		}
+		h.authenticators = append(h.authenticators, a)
+		return nil
+	}
+}
+
+// New makes a router. The error says everything that is wrong with cfg.
+func New(cfg Config, opts ...Option) (*Router, error) {
+	var problems []string
+	cfg.Validate(func(path, problem, hint string) {
+		problems = append(problems, fmt.Sprintf("%s: %s (%s)", path, problem, hint))
+	})
+	if len(problems) > 0 {
+		return nil, fmt.Errorf("router configuration: %s", strings.Join(problems, "; "))
+	}
+	r := &Router{
+		cfg: cfg, log: slog.Default(), realms: map[string]*hall{},
+		outbox:   outboxLimits{messages: cfg.Limits.QueueMessages, bytes: cfg.Limits.QueueBytes},
+		sessions: map[*session]struct{}{}, addresses: map[string]int{},
+	}
+	for i := range cfg.Realms {
+		c := &cfg.Realms[i]
+		h := &hall{cfg: c.realm(), sessions: c.Limits.Sessions, endSlow: cfg.Limits.SlowConsumers == "end"}
+		h.cfg.Agent, h.cfg.Encoding, h.cfg.NewID = "postern", codec.CBOR, newIDs()
+		if c.Anonymous != "" {
+			h.authenticators = append(h.authenticators, anonymous{role: c.Anonymous})
+		}
+		r.realms[c.Name] = h
+	}
+	for _, o := range opts {
+		if err := o(r); err != nil {
+			return nil, err
+		}
+	}
+	for _, h := range r.realms {
+		var err error
+		if h.core, err = realm.New(h.cfg); err != nil {
+			return nil, err
+		}
+	}
+	r.halting, r.halt = context.WithCancel(context.Background())
+	r.tasks.Go(r.sweep)
+	return r, nil
+}
+
+// newIDs draws IDs of the global scope: uniformly from [1, 2^53], seeded by the
+// system's random source, so that nobody can guess another's. It is used under
+// the realm's mutex.
+func newIDs() func() wamp.ID {
+	var seed [32]byte
+	_, _ = crand.Read(seed[:]) // never fails
+	source := rand.New(rand.NewChaCha8(seed))
+	return func() wamp.ID { return 1 + wamp.ID(source.Uint64N(uint64(wamp.MaxID))) }
+}
+
+// sweep ends sessions that have not read for too long.
+func (r *Router) sweep() {
+	age := r.cfg.Limits.QueueAge
+	tick := time.NewTicker(max(age/4, 10*time.Millisecond))
+	defer tick.Stop()
+	var all []*session
+	for {
+		select {
+		case <-r.halting.Done():
+			return
+		case <-tick.C:
+		}
+		all = r.snapshot(all[:0])
+		limit := now() - realm.Time(age)
+		for _, s := range all {
+			if at, waiting := s.out.waitingSince(); waiting && at < limit {
+				s.fail(slog.LevelWarn, fmt.Errorf("slow consumer: a message has waited for longer than %v", age))
+				s.hangup()
+			}
+		}
+		clear(all)
+	}
+}
+
+func (r *Router) snapshot(dst []*session) []*session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := range r.sessions {
+		dst = append(dst, s)
+	}
+	return dst
+}
+
+// enter counts a session in; false when the router is shutting down.
+func (r *Router) enter(s *session) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.tasks.Add(1)
+	r.sessions[s] = struct{}{}
+	return true
+}
+
+func (r *Router) exit(s *session) {
+	r.mu.Lock()
+	delete(r.sessions, s)
+	r.mu.Unlock()
+	r.tasks.Done()
+}
+
+// start runs a task of the router's own; false when it is shutting down.
+func (r *Router) start(task func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.tasks.Go(task)
+	return true
+}
+
+// startFor runs a task for a session that has not ended yet, which keeps
+// Shutdown waiting.
+func (r *Router) startFor(s *session, task func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, running := r.sessions[s]; running {
+		r.tasks.Go(task)
+	}
+}
+
+// goodbyeGrace is how long Shutdown waits for clients to answer GOODBYE.
+const goodbyeGrace = time.Second
+
+// Shutdown stops accepting, says GOODBYE wamp.close.system_shutdown to every
+// session, gives them a second to answer, ends those that did not, and returns
+// when all goroutines are gone. When ctx ends first it closes every connection
+// at once, and its error is ctx's if even that did not end them.
+func (r *Router) Shutdown(ctx context.Context) error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.halt()
+	for _, h := range r.realms {
+		h.close(wamp.CloseSystemShutdown)
+	}
+	for _, s := range r.snapshot(nil) {
+		if s.hall.Load() == nil { // still in its handshake
+			s.refuse(wamp.CloseSystemShutdown, "the router is shutting down")
+		}
+	}
+	gone := make(chan struct{})
+	go func() {
+		r.tasks.Wait()
+		close(gone)
+	}()
+	grace := time.NewTimer(goodbyeGrace)
+	defer grace.Stop()
+	select {
+	case <-gone:
+		return nil
+	case <-grace.C:
+	case <-ctx.Done():
+	}
+	for _, s := range r.snapshot(nil) {
+		s.hangup()
+	}
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+	}
+	// Closing takes the transports a moment; that is not ctx's to cut.
+	last := time.NewTimer(2 * goodbyeGrace)
+	defer last.Stop()
+	select {
+	case <-gone:
+		return nil
+	case <-last.C:
+		return fmt.Errorf("router shutdown: %d sessions have not ended: %w", len(r.snapshot(nil)), ctx.Err())
+	}
+}
+
+// Stats is what a router holds, and what it has done since it began.
+type Stats struct {
+	Connections      int    // now, those in the handshake included
+	Sessions         int    // now, in all realms, connections in the handshake included
+	Accepted         uint64 // connections
+	Refused          uint64 // connections beyond the limits
+	AcceptErrors     uint64 // of listeners, such as no free file descriptor
+	HandshakesFailed uint64
+	Panics           uint64 // each ended one session
+	Realms           map[string]RealmStats
+}
+
+// RealmStats is the part of one realm.
+type RealmStats struct {
+	realm.Stats
+	EventsDropped uint64 // for sessions with a full queue
+	CallsRefused  uint64 // for callees with a full queue
+	SlowEnded     uint64 // sessions ended because their queue was full
+	Undeliverable uint64 // messages that a session could not take
+}
+
+// Stats returns the counters as they are now.
+func (r *Router) Stats() Stats {
+	r.mu.Lock()
+	st := Stats{Connections: r.open, Sessions: len(r.sessions)}
+	r.mu.Unlock()
+	st.Accepted = r.counters.accepted.Load()
+	st.Refused = r.counters.refused.Load()
+	st.AcceptErrors = r.counters.acceptErrors.Load()
+	st.HandshakesFailed = r.counters.handshakesFailed.Load()
+	st.Panics = r.counters.panics.Load()
+	st.Realms = make(map[string]RealmStats, len(r.realms))
+	for name, h := range r.realms {
+		st.Realms[name] = h.snapshot()
+	}
+	return st
+}
+
+func now() realm.Time { return realm.Time(time.Now().UnixNano()) }

@@ -1,0 +1,284 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/postern-iot/postern/router/realm"
+	"github.com/postern-iot/postern/wamp"
+	"github.com/postern-iot/postern/wamp/codec"
+	"github.com/postern-iot/postern/wamp/transport"
+)
+
+// session is one connection, from its first byte to its last.
+type session struct {
+	router *Router
+	conn   transport.Conn
+	codec  codec.Codec
+	out    outbox
+	member realm.Session
+	hall   atomic.Pointer[hall] // nil until it has joined
+
+	// imposed is who it is when that is settled beforehand, and imposedRealm
+	// where it may join.
+	imposed      *realm.Identity
+	imposedRealm string
+
+	hanging sync.Once
+
+	mu     sync.Mutex
+	failed error // why it ended, nil for in good order
+	level  slog.Level
+}
+
+// Attach runs one session on conn until its end, and closes conn. It returns
+// nil when the session ended in good order, by GOODBYE or by the peer's closing
+// the connection, and otherwise why, which it has logged. When ctx ends the
+// connection is closed without a farewell; Shutdown says one.
+func (r *Router) Attach(ctx context.Context, conn transport.Conn) error {
+	return r.attach(ctx, conn, nil, "")
+}
+
+func (r *Router) attach(ctx context.Context, conn transport.Conn, imposed *realm.Identity, realmName string) error {
+	s := &session{
+		router: r, conn: conn, codec: conn.Info().Codec,
+		imposed: imposed, imposedRealm: realmName,
+	}
+	s.member.Tag = s
+	s.out.init(r.outbox)
+	if !r.enter(s) {
+		_ = conn.Close()
+		return ErrClosed
+	}
+	defer r.exit(s)
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		s.fail(slog.LevelDebug, context.Cause(ctx))
+		s.hangup()
+	})
+	var writer sync.WaitGroup
+	writer.Go(s.write)
+	s.read()
+	s.leave()
+	s.out.end()
+	writer.Wait()
+	_ = conn.Close() // the writer has done it; this waits for one who is at it
+	if !stop() {
+		<-cut
+	}
+	return s.report()
+}
+
+// read is the reader: the handshake, then one step for each message.
+func (s *session) read() {
+	defer s.recovered("reader")
+	if !s.handshake() {
+		return
+	}
+	h := s.hall.Load()
+	for !s.out.closed() {
+		m, abort, err := s.receive()
+		if err != nil {
+			s.readFailed(err)
+		}
+		if abort != nil {
+			h.abort(s, abort.URI, fmt.Sprint(abort.Args...))
+			s.fail(slog.LevelInfo, abort)
+		}
+		if err != nil || abort != nil {
+			return
+		}
+		h.step(s, m)
+		s.out.awaitDrained()
+	}
+}
+
+// receive reads one message. abort is how to answer what is none; err is that
+// there is nobody to answer.
+func (s *session) receive() (m wamp.Message, abort *wamp.Error, err error) {
+	b, err := s.conn.Read()
+	switch {
+	case errors.Is(err, transport.ErrTooLarge):
+		return nil, wamp.Errorf(wamp.ErrPayloadSizeExceeded, "%v", err), nil
+	case errors.Is(err, transport.ErrFraming):
+		return nil, wamp.Errorf(wamp.ErrProtocolViolation, "%v", err), nil
+	case err != nil:
+		return nil, nil, err
+	}
+	m, err = s.codec.Decode(b, codec.Limits{})
+	if err != nil {
+		return nil, wamp.Errorf(wamp.ErrProtocolViolation, "received what is no WAMP message: %v", err), nil
+	}
+	return m, nil, nil
+}
+
+// readFailed notes how the connection went. That it did is an end in good
+// order where it was closed, by either side.
+func (s *session) readFailed(err error) {
+	if err != io.EOF && !errors.Is(err, net.ErrClosed) {
+		s.fail(slog.LevelDebug, fmt.Errorf("read: %w", err))
+	}
+}
+
+// leave takes the session out of its realm, if it is in one.
+func (s *session) leave() {
+	defer s.recovered("leaving")
+	if h := s.hall.Load(); h != nil {
+		h.leave(s)
+	}
+}
+
+// write is the writer: it sends what is in the outbox until that ends, and
+// closes the connection, which ends the reader.
+func (s *session) write() {
+	defer func() { _ = s.conn.Close() }()
+	defer s.recovered("writer")
+	for {
+		batch := s.out.take()
+		if batch == nil {
+			return
+		}
+		if err := s.send(batch); err != nil {
+			if !s.out.isDead() {
+				s.fail(slog.LevelDebug, fmt.Errorf("write: %w", err))
+			}
+			s.out.kill()
+			return
+		}
+	}
+}
+
+// send encodes a batch and writes it, all at once unless it is large.
+func (s *session) send(batch []item) error {
+	w := scratches.Get().(*scratch)
+	defer w.release()
+	sent, bytes := 0, 0
+	for i := range batch {
+		m, ok := s.encode(w, &batch[i])
+		if ok {
+			w.messages = append(w.messages, m)
+			bytes += len(m)
+		}
+		if bytes < writeSize && i+1 < len(batch) {
+			continue
+		}
+		if len(w.messages) > 0 {
+			if err := s.conn.Write(w.messages...); err != nil {
+				return err
+			}
+		}
+		s.out.wrote(batch[sent:i+1], batch[i+1:], batch)
+		w.reset()
+		sent, bytes = i+1, 0
+	}
+	return nil
+}
+
+// encode returns a message's bytes; false when it cannot be sent to this
+// session, which the realm has been told then.
+func (s *session) encode(w *scratch, it *item) ([]byte, bool) {
+	var b []byte
+	var err error
+	if it.share != nil {
+		b, err = it.share.encode(s.codec)
+	} else {
+		start := len(w.buf)
+		grown, e := s.codec.Append(w.buf, it.msg)
+		if err = e; err == nil {
+			// Growing leaves earlier messages where they were, in the old array.
+			w.buf, b = grown, grown[start:len(grown):len(grown)]
+		}
+	}
+	most := s.conn.Info().MaxWrite
+	switch {
+	case err != nil:
+		s.undeliverable(it.msg, wamp.Errorf(wamp.ErrInvalidArgument, "%v", err))
+		return nil, false
+	case most > 0 && len(b) > most:
+		s.undeliverable(it.msg, wamp.Errorf(wamp.ErrPayloadSizeExceeded,
+			"%v of %d bytes: the receiver accepts %d", it.msg.Kind(), len(b), most))
+		return nil, false
+	}
+	return b, true
+}
+
+func (s *session) undeliverable(m wamp.Message, cause *wamp.Error) {
+	if h := s.hall.Load(); h != nil {
+		h.undeliverable(s, m, cause)
+		return
+	}
+	s.fail(slog.LevelInfo, cause) // in the handshake there is nothing smaller to say
+}
+
+// refuse ends a session that has not joined.
+func (s *session) refuse(reason, message string) {
+	s.fail(slog.LevelInfo, wamp.Errorf(reason, "%s", message))
+	s.push(&wamp.Abort{Details: wamp.Dict{"message": message}, Reason: reason})
+	s.out.end()
+}
+
+// push sends a message of the handshake.
+func (s *session) push(m wamp.Message) {
+	c, size := weigh(m)
+	s.out.push(item{msg: m, at: now(), size: size}, c)
+}
+
+// hangup closes the connection from outside of the session's own goroutines,
+// which may both be stuck in it.
+func (s *session) hangup() {
+	s.out.kill()
+	s.hanging.Do(func() { s.router.startFor(s, func() { _ = s.conn.Close() }) })
+}
+
+// fail notes why the session ends. The first reason counts.
+func (s *session) fail(level slog.Level, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		s.failed, s.level = err, level
+	}
+}
+
+// report logs the session's end.
+func (s *session) report() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info := s.conn.Info()
+	attrs := []any{"session", s.member.ID, "transport", info.Transport, "codec", s.codec.Name()}
+	if info.Remote != nil {
+		attrs = append(attrs, "remote", info.Remote.String())
+	}
+	if h := s.hall.Load(); h != nil {
+		attrs = append(attrs, "realm", h.cfg.Name, "authid", s.member.Identity.AuthID, "authrole", s.member.Identity.AuthRole)
+	} else {
+		s.router.counters.handshakesFailed.Add(1)
+	}
+	level := slog.LevelDebug
+	if s.failed != nil {
+		attrs = append(attrs, "reason", s.failed.Error())
+		level = s.level
+	}
+	s.router.log.Log(context.Background(), level, "session ended", attrs...)
+	return s.failed
+}
+
+// recovered ends this session, and no other, when one of its goroutines
+// panics.
+func (s *session) recovered(where string) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	s.router.counters.panics.Add(1)
+	s.router.log.Error("session panicked", "session", s.member.ID, "in", where, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	s.fail(slog.LevelError, fmt.Errorf("internal error in the %s: %v", where, v))
+	s.hangup()
+}
