@@ -78,7 +78,7 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 	first := make(map[string]int)
 	for i, e := range c.List {
 		path := fmt.Sprintf("list[%d].name", i)
-		if problem := nameProblem(e.Name); problem != "" {
+		if problem := NameProblem(e.Name); problem != "" {
 			report(path, problem, "use a-z, 0-9 and _, at most 64 of them")
 		} else if j, ok := first[e.Name]; ok {
 			report(path, fmt.Sprintf("%q is also the name of list[%d]", e.Name, j), "give every device a name of its own")
@@ -88,10 +88,11 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 	}
 }
 
-// nameProblem says why name cannot be a component of a URI, "" when it can.
+// NameProblem says why name cannot be a component of a URI, "" when it can.
 // The alphabet is that of strict URIs, so that a device's URIs are valid in
-// every realm and need no escaping as an MQTT topic.
-func nameProblem(name string) string {
+// every realm and need no escaping as an MQTT topic. It is for the names of
+// devices, readings and procedures.
+func NameProblem(name string) string {
 	switch {
 	case name == "":
 		return "it is empty"

@@ -67,7 +67,10 @@ func walkNested(path string, v reflect.Value, visit func(param)) {
 			return
 		}
 		t = t.Elem()
-		v = reflect.Zero(t)
+		v = reflect.New(t).Elem()
+		if d, ok := v.Addr().Interface().(interface{ SetDefaults() }); ok {
+			d.SetDefaults() // as gateway/config does with every element
+		}
 	}
 	walkStruct(path+suffix, v, visit)
 }

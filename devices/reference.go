@@ -32,7 +32,7 @@ devices:
 | ` + "`reason`" + ` | why the quality is not good |
 
 A value that is not a finite number, or not of the reading's type, is published as a fault: null with quality ` + "`bad`" + `.
-When a device fails, all of its readings are.
+When a device fails, each of its readings becomes one.
 
 **State** is the retained event ` + "`<prefix>.<device>.status`" + `: the state as argument; as keywords what ` + "`status`" + ` returns.
 The states are ` + "`configured`, `opening`, `ready`, `degraded`, `back-off` and `stopped`" + `. A device that fails is put into its
@@ -63,7 +63,8 @@ func Reference(t *Table) []byte {
 
 func writeDriver(b *bytes.Buffer, d *Driver) {
 	fmt.Fprintf(b, "\n## %s\n\n%s\n\n%s\n\n", d.Type, d.Summary, strings.TrimSpace(d.Doc))
-	fmt.Fprintf(b, "```yaml\n%s\n```\n", strings.TrimSpace(d.Example))
+	example := strings.ReplaceAll(strings.TrimSpace(d.Example), "\n", "\n  ")
+	fmt.Fprintf(b, "```yaml\n- %s\n```\n", example) // an element of devices.list
 	b.WriteString("\n### Parameters\n\n| key | type | default | |\n|---|---|---|---|\n")
 	walkParams(reflect.ValueOf(d.NewParams()).Elem(), func(p param) {
 		def := "`" + p.Default + "`"

@@ -104,7 +104,7 @@ func faceProblems(readings []Reading, procedures []Procedure) []string {
 	var problems []string
 	seen := map[string]bool{"status": true}
 	for _, r := range readings {
-		if p := nameProblem(r.Name); p != "" {
+		if p := NameProblem(r.Name); p != "" {
 			problems = append(problems, "reading's name: "+p)
 		} else if seen[r.Name] {
 			problems = append(problems, fmt.Sprintf("reading %q is there twice, or is the host's own", r.Name))
@@ -116,7 +116,7 @@ func faceProblems(readings []Reading, procedures []Procedure) []string {
 	}
 	seen = map[string]bool{"describe": true, "get": true, "status": true}
 	for _, p := range procedures {
-		if problem := nameProblem(p.Name); problem != "" {
+		if problem := NameProblem(p.Name); problem != "" {
 			problems = append(problems, "procedure's name: "+problem)
 		} else if seen[p.Name] {
 			problems = append(problems, fmt.Sprintf("procedure %q is there twice, or is the host's own", p.Name))

@@ -26,6 +26,6 @@ func Demo() []devices.Entry {
 		{Name: "weather", Type: "sim-playback", Params: &PlaybackParams{
 			Sample: "seattle-2012", Interval: time.Second, Speed: 43200, Loop: true,
 		}},
-		{Name: "relay", Type: "sim-relay", Params: &RelayParams{PulseMax: time.Hour}},
+		{Name: "relay", Type: "sim-relay", Params: &RelayParams{Initial: stateOff, Safe: stateOff}},
 	}
 }

@@ -26,6 +26,17 @@ func newSignal() Signal {
 	return Signal{Reading: "value", Interval: time.Second, Decimals: 2}
 }
 
+// Validate implements devices.Validator.
+func (s *Signal) Validate(report func(path, problem, hint string)) {
+	validateReading("reading", s.Reading, report)
+}
+
+func validateReading(path, name string, report func(path, problem, hint string)) {
+	if problem := devices.NameProblem(name); problem != "" {
+		report(path, problem, "use a-z, 0-9 and _")
+	}
+}
+
 // signal is a device with one reading that is a function of time.
 type signal struct {
 	Signal

@@ -63,6 +63,7 @@ func (p *PlaybackParams) Validate(report func(path, problem, hint string)) {
 	}
 	seen := map[string]bool{}
 	for i, c := range p.Readings {
+		validateReading(fmt.Sprintf("readings[%d].name", i), c.Name, report)
 		if seen[c.Name] {
 			report(fmt.Sprintf("readings[%d].name", i), fmt.Sprintf("%q is there twice", c.Name), "")
 		}
@@ -79,21 +80,17 @@ func Playback() devices.Driver {
 		Summary: "Plays recorded values: from a CSV or text file, or from the configuration.",
 		Doc: "Each row is published when its time has come, as the values of now; the keyword `recorded` has the time in the file.\n" +
 			"An empty cell, or one that is not of the reading's type, is published as a fault.\n" +
-			"A file that cannot be read is tried again, and may be changed while the gateway runs: it is read each time the device starts.",
-		Example: `
-- name: weather
-  type: sim-playback
-  file: weather.csv            # date,temp_max,wind
-  time_column: date
-  speed: 43200                 # a day in two seconds
-  readings:
-    - {name: temperature, column: temp_max, unit: Cel}
-    - {name: wind, unit: m/s}
-- name: valve_position
-  type: sim-playback
-  points:
-    - {at: 0s, value: 10}
-    - {at: 5s, value: 35.5}
+			"A file that cannot be read is tried again, and may be changed while the gateway runs: it is read each time the device starts.\n\n" +
+			"Without a file: `points: [{at: 0s, value: 10}, {at: 5s, value: 35.5}]`, or `sample: seattle-2012` with `speed: 43200`,\n" +
+			"which has the readings temp_max and temp_min (Cel), precipitation (mm) and wind (m/s).",
+		Example: `name: weather
+type: sim-playback
+file: weather.csv            # date,temp_max,wind
+time_column: date
+speed: 43200                 # a day in two seconds
+readings:
+  - {name: temperature, column: temp_max, unit: Cel}
+  - {name: wind, unit: m/s}
 `,
 		NewParams: func() any {
 			return &PlaybackParams{Interval: time.Second, Speed: 1, Loop: true}

@@ -11,32 +11,35 @@ import (
 
 // RelayParams are the parameters of a sim-relay.
 type RelayParams struct {
-	Initial  bool          `yaml:"initial" doc:"what it is when the device starts"`
-	Safe     bool          `yaml:"safe" doc:"what it is when the gateway stops, or the device fails"`
-	PulseMax time.Duration `yaml:"pulse_max" min:"1ms" doc:"the longest pulse that can be asked for"`
+	Initial string `yaml:"initial" enum:"off,on" doc:"the state when the device starts: off or on"`
+	Safe    string `yaml:"safe" enum:"off,on" doc:"the state when the gateway stops or the device fails: off or on"`
 }
 
-const onReading = "on"
+const (
+	stateOn  = "on"
+	stateOff = "off"
+
+	onReading = "on"
+	maxPulse  = time.Hour
+)
 
 // Relay is the driver of sim-relay.
 func Relay() devices.Driver {
 	return devices.Driver{
 		Type:    "sim-relay",
 		Summary: "A relay that is not there, with the procedures and the safe state of a real one.",
-		Doc: "It behaves as an output should: the safe state comes before anything else, the reading says what\n" +
-			"the relay is and not what it was told, and a pulse is timed by the gateway, so that it ends when the caller is gone.",
-		Example: `
-- name: relay
-  type: sim-relay
-  initial: false
-  safe: false
+		Doc:     "It has the reading and the procedures of a `gpio-output`, so that a configuration can be tried before the relay is wired.",
+		Example: `name: relay
+type: sim-relay
+initial: off
+safe: off
 `,
-		NewParams:  func() any { return &RelayParams{PulseMax: time.Hour} },
+		NewParams:  func() any { return &RelayParams{Initial: stateOff, Safe: stateOff} },
 		Readings:   relayReadings(),
 		Procedures: (&relay{}).faces(),
 		Open: func(_ devices.Env, params any) (devices.Device, error) {
 			p := params.(*RelayParams)
-			return &relay{RelayParams: *p, on: p.Safe}, nil
+			return &relay{RelayParams: *p, on: p.Safe == stateOn}, nil
 		},
 	}
 }
@@ -68,8 +71,9 @@ func (r *relay) faces() []devices.Procedure {
 		},
 		{Name: "toggle", Doc: "Switches the relay to what it is not, and ends a pulse.", Returns: "bool: what it is now"},
 		{
-			Name: "pulse", Doc: "Switches the relay on, and off again after a time. A pulse during a pulse starts it anew.",
-			Args: []devices.Arg{{Name: "seconds", Type: "float", Doc: "how long, at most pulse_max"}},
+			Name: "pulse", Doc: "Switches the relay on, and off again after a time that the gateway keeps, whatever becomes of the caller. On a relay that is on, the time begins anew.",
+			Args:    []devices.Arg{{Name: "ms", Type: "int", Doc: "the time in milliseconds, 1 to 3600000"}},
+			Returns: "true: the relay is on",
 		},
 	}
 }
@@ -83,13 +87,12 @@ func (r *relay) Procedures() []devices.Procedure {
 		return r.change(func(on bool) bool { return !on }), nil
 	}
 	p[2].Call = func(_ context.Context, args wamp.List, _ wamp.Dict) (any, error) {
-		seconds := args[0].(float64)
-		if seconds <= 0 || seconds > r.PulseMax.Seconds() {
-			return nil, wamp.Errorf(wamp.ErrInvalidArgument, "argument \"seconds\": want more than 0 and at most %g, have %g",
-				r.PulseMax.Seconds(), seconds)
+		ms := args[0].(int64)
+		if ms < 1 || ms > maxPulse.Milliseconds() {
+			return nil, wamp.Errorf(wamp.ErrInvalidArgument, "pulse: ms must be from 1 to %d, not %d", maxPulse.Milliseconds(), ms)
 		}
-		r.pulseFor(time.Duration(seconds * float64(time.Second)))
-		return nil, nil
+		r.pulseFor(time.Duration(ms) * time.Millisecond)
+		return true, nil
 	}
 	return p
 }
@@ -97,7 +100,7 @@ func (r *relay) Procedures() []devices.Procedure {
 func (r *relay) Run(ctx context.Context, out devices.Outlet) error {
 	r.mu.Lock()
 	r.out = out
-	r.on = r.Initial
+	r.on = r.Initial == stateOn
 	out.Ready()
 	out.Emit(onReading, r.on, devices.Sample{})
 	r.mu.Unlock()
@@ -110,7 +113,7 @@ func (r *relay) Run(ctx context.Context, out devices.Outlet) error {
 
 // Halt implements devices.Device.
 func (r *relay) Halt() error {
-	r.change(func(bool) bool { return r.Safe })
+	r.change(func(bool) bool { return r.Safe == stateOn })
 	return nil
 }
 

@@ -25,15 +25,14 @@ func Sine() devices.Driver {
 		Type:    "sim-sine",
 		Summary: "A sine wave with noise, such as a room's temperature over the day.",
 		Doc:     "The reading's name and unit are parameters; the table shows the default.",
-		Example: `
-- name: thermometer
-  type: sim-sine
-  reading: temperature
-  unit: Cel
-  offset: 21
-  amplitude: 4
-  period: 60s
-  noise: 0.05
+		Example: `name: thermometer
+type: sim-sine
+reading: temperature
+unit: Cel
+offset: 21
+amplitude: 4
+period: 60s
+noise: 0.05
 `,
 		NewParams: func() any {
 			return &SineParams{Signal: newSignal(), Amplitude: 1, Period: time.Minute}

@@ -20,6 +20,7 @@ type SquareParams struct {
 
 // Validate implements devices.Validator.
 func (p *SquareParams) Validate(report func(path, problem, hint string)) {
+	validateReading("reading", p.Reading, report)
 	if !(p.Duty > 0 && p.Duty < 1) {
 		report("duty", "it is not between 0 and 1", "write 0.5 for as long high as low")
 	}
@@ -32,13 +33,12 @@ func Square() devices.Driver {
 		Summary: "A square wave, such as a door contact or a pump that switches on and off.",
 		Doc: "A value is published when the device starts and at every edge, not in between.\n" +
 			"The reading's name, unit and type are parameters; the table shows the default.",
-		Example: `
-- name: door
-  type: sim-square
-  reading: open
-  boolean: true
-  period: 12s
-  duty: 0.25
+		Example: `name: door
+type: sim-square
+reading: open
+boolean: true
+period: 12s
+duty: 0.25
 `,
 		NewParams: func() any {
 			return &SquareParams{Reading: "value", High: 1, Period: 10 * time.Second, Duty: 0.5}

@@ -19,6 +19,7 @@ type WalkParams struct {
 
 // Validate implements devices.Validator.
 func (p *WalkParams) Validate(report func(path, problem, hint string)) {
+	p.Signal.Validate(report)
 	if p.Min >= p.Max {
 		report("min", "it is not below max", "make min the lowest value of the walk and max the highest")
 	} else if p.Start < p.Min || p.Start > p.Max {
@@ -34,15 +35,14 @@ func Walk() devices.Driver {
 		Summary: "A random walk between two limits, such as a tank's level.",
 		Doc: "Each value lies at most `step` from the one before, up or down with the same chance.\n" +
 			"The reading's name and unit are parameters; the table shows the default.",
-		Example: `
-- name: tank
-  type: sim-walk
-  reading: level
-  unit: "%"
-  start: 60
-  step: 1.5
-  min: 0
-  max: 100
+		Example: `name: tank
+type: sim-walk
+reading: level
+unit: "%"
+start: 60
+step: 1.5
+min: 0
+max: 100
 `,
 		NewParams: func() any {
 			return &WalkParams{Signal: newSignal(), Start: 50, Step: 1, Max: 100}

@@ -46,11 +46,10 @@ func Driver() devices.Driver {
 		Summary: "The machine itself: processor temperature and use, load, memory, disk, uptime.",
 		Doc: "Linux. Readings that the machine cannot give, such as the temperature of a virtual one, are left out.\n" +
 			"`proc` and `sys` serve gateways in a container that has the host's mounted elsewhere.",
-		Example: `
-- name: pi
-  type: system
-  interval: 10s
-  disk: /var/lib
+		Example: `name: pi
+type: system
+interval: 10s
+disk: /var/lib
 `,
 		NewParams: func() any {
 			return &Params{Interval: 10 * time.Second, Disk: "/", Proc: "/proc", Sys: "/sys"}

@@ -1,0 +1,32 @@
+// Package all is the table of all drivers that a gateway has, and nothing
+// else.
+package all
+
+import (
+	"slices"
+
+	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/gpio"
+	"github.com/postern-iot/postern/devices/sim"
+	"github.com/postern-iot/postern/devices/system"
+)
+
+// Table returns the table. A malformed row is an error in this program, found
+// by the package's test: it panics.
+func Table() *devices.Table {
+	t, err := devices.NewTable(slices.Concat(
+		gpio.Drivers(),
+		[]devices.Driver{
+			system.Driver(),
+			sim.Sine(),
+			sim.Walk(),
+			sim.Square(),
+			sim.Playback(),
+			sim.Relay(),
+		},
+	)...)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
