@@ -257,14 +257,8 @@ func (r *Realm) cancel(s *Session, m *wamp.Cancel) {
 		return // the answer and CANCEL have crossed
 	}
 	mode := m.Options.Mode
-	switch mode {
-	case "":
-		mode = "killnowait"
-	case "skip", "kill", "killnowait":
-	default:
-		r.refuse(s, wamp.KindCancel, m.Request,
-			wamp.Errorf(wamp.ErrInvalidArgument, "mode %q is none of skip, kill, killnowait", clip(mode)))
-		return
+	if mode != "skip" && mode != "kill" {
+		mode = "killnowait" // the text names no default; "abort" was an older name
 	}
 	if !inv.callee.canCancel {
 		mode = "skip"

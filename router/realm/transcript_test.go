@@ -1,0 +1,263 @@
+package realm_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/postern-iot/postern/router/realm"
+	"github.com/postern-iot/postern/wamp"
+	"github.com/postern-iot/postern/wamp/codec"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what the realm does now into the transcripts")
+
+// TestTranscripts replays testdata/*.txt. A transcript is read line by line:
+//
+//	# comment
+//	config {"roles": …}       what the realm is like, in the first lines
+//	identity alice {"authrole": "guest"}
+//	alice joins               alice sends HELLO with all roles and no features
+//	alice joins {"callee": …} or with these
+//	alice -> [48, 1, {}, …]   alice sends a message
+//	alice <- [50, 1, {}]      what the realm sends her because of it
+//	alice <- welcome 1        she has joined as session 1
+//	alice <- end              her connection is to be closed
+//	alice gone                her connection is lost
+//	close wamp.close.…        the realm closes
+//
+// Lines with "<-" are what is checked. IDs of the global scope count from
+// 1000000001, in the order in which the realm draws them; whoever replays a
+// transcript against a router whose IDs are random takes those for names.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := replay(t, string(text))
+			if got == string(text) {
+				return
+			}
+			if *rewrite {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			t.Errorf("%s differs from what the realm does (go test ./router/realm -rewrite shows it as a diff):\n%s",
+				file, firstDifference(string(text), got))
+		})
+	}
+}
+
+func firstDifference(want, got string) string {
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		at := func(lines []string) string {
+			if i < len(lines) {
+				return lines[i]
+			}
+			return "(end)"
+		}
+		if at(w) != at(g) {
+			return fmt.Sprintf("line %d\n want %s\n  got %s", i+1, at(w), at(g))
+		}
+	}
+	return "no line"
+}
+
+// stage is one transcript being replayed.
+type stage struct {
+	t          *testing.T
+	cfg        realm.Config
+	realm      *realm.Realm
+	sessions   map[string]*realm.Session
+	identities map[string]realm.Identity
+	brief      bool // WELCOME is not written out
+	out        strings.Builder
+}
+
+func replay(t *testing.T, text string) string {
+	s := &stage{t: t, sessions: map[string]*realm.Session{}, identities: map[string]realm.Identity{}}
+	s.cfg = testConfig()
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if strings.Contains(line, " <- ") && !strings.HasPrefix(line, "#") {
+			continue
+		}
+		s.out.WriteString(line + "\n")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		s.do(line)
+	}
+	return s.out.String()
+}
+
+// testConfig is a realm with one role that may do everything.
+func testConfig() realm.Config {
+	next := wamp.ID(1_000_000_000)
+	return realm.Config{
+		Name: "realm1", Agent: "postern", Encoding: codec.JSON,
+		NewID: func() wamp.ID { next++; return next },
+		Roles: []realm.Role{everything("user")},
+	}
+}
+
+func everything(role string) realm.Role {
+	return realm.Role{Name: role, Permissions: []realm.Permission{{Match: wamp.MatchPrefix, Allow: realm.AllActions}}}
+}
+
+func (s *stage) do(line string) {
+	word, rest, _ := strings.Cut(line, " ")
+	switch {
+	case word == "config":
+		s.configure(rest)
+	case word == "identity":
+		name, fields, _ := strings.Cut(rest, " ")
+		var id struct{ AuthID, AuthRole, AuthMethod, AuthProvider string }
+		s.decode(fields, &id)
+		s.identities[name] = realm.Identity(id)
+	case word == "close":
+		s.effects(s.core().Close(rest, 0))
+	case rest == "joins" || strings.HasPrefix(rest, "joins "):
+		roles := wamp.Dict{"caller": wamp.Dict{}, "callee": wamp.Dict{}, "publisher": wamp.Dict{}, "subscriber": wamp.Dict{}}
+		if _, given, ok := strings.Cut(rest, " "); ok {
+			roles = nil
+			s.decode(given, &roles)
+		}
+		s.brief = true
+		s.effects(s.core().Join(s.join(word, &wamp.Hello{Details: wamp.Dict{"roles": roles}}), 0))
+		s.brief = false
+	case rest == "gone":
+		s.effects(s.core().Leave(s.session(word), 0))
+	case strings.HasPrefix(rest, "-> "):
+		m, err := codec.JSON.Decode([]byte(rest[3:]), codec.Limits{})
+		if err != nil {
+			s.t.Fatalf("%s: %v", line, err)
+		}
+		if hello, ok := m.(*wamp.Hello); ok && s.sessions[word] == nil {
+			s.effects(s.core().Join(s.join(word, hello), 0))
+			return
+		}
+		s.effects(s.core().Step(s.session(word), m, 0))
+	default:
+		s.t.Fatalf("%q is no line of a transcript", line)
+	}
+}
+
+func (s *stage) decode(text string, into any) {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		s.t.Fatalf("%s: %v", text, err)
+	}
+}
+
+func (s *stage) configure(text string) {
+	var c struct {
+		URIs       string
+		RequestIDs string `json:"request_ids"`
+		Limits     struct{ Subscriptions, Registrations, Calls, Retained int }
+		Roles      map[string][]struct {
+			URI, Match string
+			Allow      []string
+		}
+	}
+	s.decode(text, &c)
+	if c.URIs == "strict" {
+		s.cfg.URIs = wamp.StrictURIs
+	}
+	s.cfg.RequestIDs = map[string]realm.RequestIDs{
+		"": realm.AnyRequestIDs, "ascending": realm.AscendingRequestIDs, "sequential": realm.SequentialRequestIDs,
+	}[c.RequestIDs]
+	s.cfg.Limits = realm.Limits{
+		Subscriptions: c.Limits.Subscriptions, Registrations: c.Limits.Registrations,
+		PendingCalls: c.Limits.Calls, Retained: c.Limits.Retained,
+	}
+	for name, rules := range c.Roles {
+		role := realm.Role{Name: name}
+		for _, p := range rules {
+			allow := realm.Actions{}
+			for _, a := range p.Allow {
+				switch a {
+				case "call":
+					allow.Call = true
+				case "register":
+					allow.Register = true
+				case "publish":
+					allow.Publish = true
+				case "subscribe":
+					allow.Subscribe = true
+				default:
+					s.t.Fatalf("unknown action %q", a)
+				}
+			}
+			role.Permissions = append(role.Permissions, realm.Permission{URI: p.URI, Match: wamp.Match(p.Match), Allow: allow})
+		}
+		s.cfg.Roles = append(s.cfg.Roles, role)
+	}
+}
+
+func (s *stage) core() *realm.Realm {
+	if s.realm == nil {
+		r, err := realm.New(s.cfg)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.realm = r
+	}
+	return s.realm
+}
+
+func (s *stage) join(name string, hello *wamp.Hello) *realm.Session {
+	id := realm.Identity{AuthID: name, AuthRole: "user", AuthMethod: "anonymous", AuthProvider: "static"}
+	if given, ok := s.identities[name]; ok {
+		for _, f := range []struct{ field, given *string }{
+			{&id.AuthID, &given.AuthID},
+			{&id.AuthRole, &given.AuthRole},
+			{&id.AuthMethod, &given.AuthMethod},
+			{&id.AuthProvider, &given.AuthProvider},
+		} {
+			if *f.given != "" {
+				*f.field = *f.given
+			}
+		}
+	}
+	s.sessions[name] = &realm.Session{Identity: id, Roles: wamp.AsDict(hello.Details, "roles"), Tag: name}
+	return s.sessions[name]
+}
+
+func (s *stage) session(name string) *realm.Session {
+	if s.sessions[name] == nil {
+		s.t.Fatalf("%s has not joined", name)
+	}
+	return s.sessions[name]
+}
+
+func (s *stage) effects(effects []realm.Effect) {
+	for _, e := range effects {
+		if welcome, ok := e.Msg.(*wamp.Welcome); ok && s.brief {
+			fmt.Fprintf(&s.out, "%s <- welcome %d\n", e.To.Tag, welcome.Session)
+		} else if e.Msg != nil {
+			b, err := codec.JSON.Append(nil, e.Msg)
+			if err != nil {
+				s.t.Fatalf("encode %v: %v", e.Msg.Kind(), err)
+			}
+			fmt.Fprintf(&s.out, "%s <- %s\n", e.To.Tag, b)
+		}
+		if e.End {
+			fmt.Fprintf(&s.out, "%s <- end\n", e.To.Tag)
+		}
+	}
+}
