@@ -24,7 +24,7 @@ realms:
     anonymous: full
 devices:
   list:
-    - {name: pump, type: gpio-output, chip: sim, pin: GPIO17, safe: false}
+    - {name: pump, type: gpio-output, chip: sim, pin: GPIO17, safe: off}
     - {name: door, type: gpio-input, chip: sim, pin: GPIO27}
     - {name: relay, type: sim-relay}
     - {name: sun, type: sim-sine, interval: 50ms}

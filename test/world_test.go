@@ -23,16 +23,16 @@ import (
 	"github.com/creack/pty"
 )
 
-// binary is the built gateway, for all tests.
-var binary string
+// posternBinary is the built gateway, for all tests.
+var posternBinary string
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "postern-system")
 	if err != nil {
 		panic(err)
 	}
-	binary = filepath.Join(dir, "postern")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "../cmd/postern")
+	posternBinary = filepath.Join(dir, "postern")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", posternBinary, "../cmd/postern")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the gateway: %v\n%s", err, out)
@@ -286,14 +286,14 @@ func run(t *testing.T, config string) *gateway {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g.process = spawn(t, binary, "run", "-c", file)
+	g.process = spawn(t, posternBinary, "run", "-c", file)
 	until(t, "the gateway is healthy", func() bool {
 		select {
 		case <-g.done:
 			t.Fatalf("the gateway ended at once: %v\n%s", g.err, g.output())
 		default:
 		}
-		return g.health()["status"] == "ok"
+		return g.health()["state"] == "ok"
 	})
 	return g
 }
