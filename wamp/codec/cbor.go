@@ -70,20 +70,20 @@ func (s cborSyntax) token(b []byte, pos int, at place) token {
 	for {
 		major, info, n, end := s.head(b, pos)
 		if end < 0 {
-			return failed(pos, "malformed or cut off")
+			return failed(pos, whyHead)
 		}
 		if major == cborTag {
 			if tags++; tags > maxTags {
-				return failed(begin, "too many tags on one value")
+				return failed(begin, whyTags)
 			}
 			tag, pos = n, end
 			continue
 		}
 		if major == cborSimple && info == cborIndefinite {
 			if !at.ending() || tags > 0 {
-				return failed(pos, "break outside of a list or dictionary")
+				return failed(pos, whyBreak)
 			}
-			return token{kind: kindEnd, end: end}
+			return scalar(kindEnd, 0, end)
 		}
 		t := s.value(b, pos, major, info, n, end)
 		switch {
@@ -99,7 +99,7 @@ func (s cborSyntax) token(b []byte, pos int, at place) token {
 func (s cborSyntax) value(b []byte, pos int, major, info byte, n uint64, end int) token {
 	switch major {
 	case cborUint:
-		return token{kind: kindUint, n: n, end: end}
+		return scalar(kindUint, n, end)
 	case cborNeg:
 		return negative(n, end)
 	case cborBinary, cborText:
@@ -119,9 +119,9 @@ func (s cborSyntax) value(b []byte, pos int, major, info byte, n uint64, end int
 		if info == cborIndefinite {
 			n = openEnded
 		} else if n == openEnded {
-			return failed(pos, "declared length exceeds the bytes that are left")
+			return failed(pos, whyLength)
 		}
-		return token{kind: k, n: n, lo: pos, end: end}
+		return container(k, n, pos, end)
 	default:
 		return simple(pos, info, n, end)
 	}
@@ -130,36 +130,37 @@ func (s cborSyntax) value(b []byte, pos int, major, info byte, n uint64, end int
 // negative is the integer -1-n.
 func negative(n uint64, end int) token {
 	if n > math.MaxInt64 {
-		return token{kind: kindForeign, end: end, why: "an integer below -2^63"}
+		return foreign(whyTooLow, end)
 	}
-	return token{kind: kindNeg, n: ^n, end: end}
+	return scalar(kindNeg, ^n, end)
 }
 
 func bignum(b []byte, t token, neg bool) token {
 	i := t.lo
-	for i < t.hi && b[i] == 0 {
+	hi := int(t.n)
+	for i < hi && b[i] == 0 {
 		i++
 	}
-	n, ok := uint64(0), !t.coded && t.hi-i <= 8
+	n, ok := uint64(0), !t.coded && hi-i <= 8
 	if ok {
-		n, _ = bigEndian(b, i, t.hi-i)
+		n, _ = bigEndian(b, i, hi-i)
 	}
 	switch {
 	case !ok:
-		return token{kind: kindForeign, end: t.end, why: "an integer of more than 64 bits"}
+		return foreign(whyBignum, t.end)
 	case neg:
 		return negative(n, t.end)
 	}
-	return token{kind: kindUint, n: n, end: t.end}
+	return scalar(kindUint, n, t.end)
 }
 
 func simple(pos int, info byte, n uint64, end int) token {
 	var v float64
 	switch info {
 	case 20, 21:
-		return token{kind: kindBool, n: n - 20, end: end}
+		return scalar(kindBool, n-20, end)
 	case 22, 23:
-		return token{kind: kindNull, end: end}
+		return scalar(kindNull, 0, end)
 	case 25:
 		v = half(uint16(n))
 	case 26:
@@ -168,11 +169,11 @@ func simple(pos int, info byte, n uint64, end int) token {
 		v = math.Float64frombits(n)
 	default:
 		if info == 24 && n < 32 {
-			return failed(pos, "malformed simple value")
+			return failed(pos, whySimple)
 		}
-		return token{kind: kindForeign, end: end, why: "a CBOR simple value"}
+		return foreign(whyUnassigned, end)
 	}
-	return token{kind: kindFloat, n: math.Float64bits(v), end: end}
+	return scalar(kindFloat, math.Float64bits(v), end)
 }
 
 // half is the value of a float of 16 bits.
@@ -197,15 +198,13 @@ func half(n uint16) float64 {
 
 // chunks reads the pieces of a string of indefinite length.
 func (s cborSyntax) chunks(b []byte, pos int, want byte, k kind) token {
-	t := token{kind: k, coded: true, lo: pos}
-	for {
+	for begin := pos; ; {
 		if pos < len(b) && b[pos] == cborBreak {
-			t.hi, t.end = pos, pos+1
-			return t
+			return content(k, true, begin, pos, pos+1)
 		}
 		major, info, n, end := s.head(b, pos)
 		if end < 0 || major != want || info == cborIndefinite {
-			return failed(pos, "malformed piece of a string")
+			return failed(pos, whyPiece)
 		}
 		piece := text(b, span(b, k, end, n))
 		if piece.kind == kindError {
@@ -216,7 +215,7 @@ func (s cborSyntax) chunks(b []byte, pos int, want byte, k kind) token {
 }
 
 func (s cborSyntax) content(dst, b []byte, t token) ([]byte, kind) {
-	for pos := t.lo; pos < t.hi; {
+	for pos := t.lo; pos < int(t.n); {
 		_, _, n, end := s.head(b, pos)
 		pos = end + int(n)
 		dst = append(dst, b[end:pos]...)

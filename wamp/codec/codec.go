@@ -31,7 +31,6 @@
 package codec
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/postern-iot/postern/wamp"
@@ -214,7 +213,7 @@ func (c *codec) Append(dst []byte, m wamp.Message) ([]byte, error) {
 	if w.err == nil {
 		return w.dst, nil
 	}
-	if lost := (*TranscodeError)(nil); errors.As(w.err, &lost) {
+	if lost, ok := w.err.(*TranscodeError); ok {
 		return w.dst, lost
 	}
 	return w.dst, fmt.Errorf("encode %s as %s: %w", m.Kind(), c.name, w.err)

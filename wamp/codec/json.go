@@ -31,29 +31,29 @@ func (s jsonSyntax) token(b []byte, pos int, at place) token {
 	pos = jsonSpace(b, pos)
 	if pos == len(b) {
 		if at == atDone {
-			return token{kind: kindEnd, end: pos}
+			return scalar(kindEnd, 0, pos)
 		}
 		return failed(pos, whyShort)
 	}
 	c := b[pos]
 	switch at {
 	case atDone:
-		return failed(pos, "bytes after the end")
+		return failed(pos, whyTrailing)
 	case atMember:
 		if c != ':' {
-			return failed(pos, "want ':' after the key")
+			return failed(pos, whyColon)
 		}
 		pos = jsonSpace(b, pos+1)
 	case atFirst, atFirstKey:
 		if c == jsonEnd(at) {
-			return token{kind: kindEnd, end: pos + 1}
+			return scalar(kindEnd, 0, pos+1)
 		}
 	case atNext, atNextKey:
 		if c == jsonEnd(at) {
-			return token{kind: kindEnd, end: pos + 1}
+			return scalar(kindEnd, 0, pos+1)
 		}
 		if c != ',' {
-			return failed(pos, "want ',' or the end of the list or dictionary")
+			return failed(pos, whyComma)
 		}
 		pos = jsonSpace(b, pos+1)
 	}
@@ -61,7 +61,7 @@ func (s jsonSyntax) token(b []byte, pos int, at place) token {
 		return failed(pos, whyShort)
 	}
 	if at.key() && b[pos] != '"' {
-		return failed(pos, "want a string as the key")
+		return failed(pos, whyKey)
 	}
 	return s.value(b, pos, at.key())
 }
@@ -78,68 +78,65 @@ func (jsonSyntax) value(b []byte, pos int, key bool) token {
 	case '"':
 		return jsonString(b, pos, key)
 	case '[':
-		return token{kind: kindList, n: openEnded, lo: pos, end: pos + 1}
+		return container(kindList, openEnded, pos, pos+1)
 	case '{':
-		return token{kind: kindDict, n: openEnded, lo: pos, end: pos + 1}
+		return container(kindDict, openEnded, pos, pos+1)
 	case 'n':
-		return jsonWord(b, pos, "null", token{kind: kindNull})
+		return jsonWord(b, pos, "null", kindNull, 0)
 	case 't':
-		return jsonWord(b, pos, "true", token{kind: kindBool, n: 1})
+		return jsonWord(b, pos, "true", kindBool, 1)
 	case 'f':
-		return jsonWord(b, pos, "false", token{kind: kindBool})
+		return jsonWord(b, pos, "false", kindBool, 0)
 	default:
 		if c == '-' || c >= '0' && c <= '9' {
 			return jsonNumber(b, pos)
 		}
-		return failed(pos, "want a value")
+		return failed(pos, whyValue)
 	}
 }
 
-func jsonWord(b []byte, pos int, word string, t token) token {
+func jsonWord(b []byte, pos int, word string, k kind, n uint64) token {
 	if len(b)-pos < len(word) || string(b[pos:pos+len(word)]) != word {
-		return failed(pos, "want a value")
+		return failed(pos, whyValue)
 	}
-	t.lo, t.end = pos, pos+len(word)
-	return t
+	return scalar(k, n, pos+len(word))
 }
 
-func jsonNumber(b []byte, pos int) token {
-	t := token{kind: kindUint, lo: pos}
-	negative := b[pos] == '-'
+func jsonNumber(b []byte, begin int) token {
+	pos, negative := begin, b[begin] == '-'
 	if negative {
 		pos++
 	}
-	begin, big := pos, false
+	first, n, big := pos, uint64(0), false
 	for ; pos < len(b) && b[pos]-'0' <= 9; pos++ {
-		hi, lo := bits.Mul64(t.n, 10)
+		hi, lo := bits.Mul64(n, 10)
 		sum, carry := bits.Add64(lo, uint64(b[pos]-'0'), 0)
-		big = big || hi+carry > 0
-		t.n = sum
+		n, big = sum, big || hi+carry > 0
 	}
-	if pos == begin || b[begin] == '0' && pos > begin+1 {
-		return failed(t.lo, "malformed number")
+	if pos == first || b[first] == '0' && pos > first+1 {
+		return failed(begin, whyNumber)
 	}
+	float := big || negative && n > 1<<63
 	if pos < len(b) && b[pos] == '.' {
-		if pos, t.kind = digits(b, pos+1), kindFloat; pos < 0 {
-			return failed(t.lo, "malformed number")
+		if pos, float = digits(b, pos+1), true; pos < 0 {
+			return failed(begin, whyNumber)
 		}
 	}
 	if pos < len(b) && (b[pos] == 'e' || b[pos] == 'E') {
 		if pos++; pos < len(b) && (b[pos] == '+' || b[pos] == '-') {
 			pos++
 		}
-		if pos, t.kind = digits(b, pos), kindFloat; pos < 0 {
-			return failed(t.lo, "malformed number")
+		if pos, float = digits(b, pos), true; pos < 0 {
+			return failed(begin, whyNumber)
 		}
 	}
 	switch {
-	case big, negative && t.n > 1<<63:
-		t.kind = kindFloat
-	case t.kind == kindUint && negative && t.n > 0:
-		t.kind, t.n = kindNeg, -t.n
+	case float:
+		return content(kindFloat, false, begin, pos, pos)
+	case negative && n > 0:
+		return scalar(kindNeg, -n, pos)
 	}
-	t.hi, t.end = pos, pos
-	return t
+	return scalar(kindUint, n, pos)
 }
 
 // digits is where the digits at b[pos:] end; -1 when there are none.
@@ -155,7 +152,7 @@ func digits(b []byte, pos int) int {
 }
 
 func (jsonSyntax) float(b []byte, t token) (float64, bool) {
-	v, err := strconv.ParseFloat(string(b[t.lo:t.hi]), 64)
+	v, err := strconv.ParseFloat(string(t.in(b)), 64)
 	return v, err == nil
 }
 
@@ -182,9 +179,9 @@ func plainJSON[T string | []byte](b T, pos int) (end int, high byte) {
 }
 
 func jsonString(b []byte, pos int, key bool) token {
-	t := token{kind: kindString, lo: pos + 1}
+	k, coded, begin := kindString, false, pos+1
 	var high uint64
-	for pos++; ; {
+	for pos = begin; ; {
 		for len(b)-pos >= 8 {
 			w := binary.LittleEndian.Uint64(b[pos:])
 			if m := special(w); m != 0 {
@@ -200,27 +197,26 @@ func jsonString(b []byte, pos int, key bool) token {
 		high |= uint64(h)
 		pos = end
 		if pos == len(b) {
-			return failed(pos, "string without end")
+			return failed(pos, whyQuote)
 		}
 		switch b[pos] {
 		case '"':
-			t.hi, t.end = pos, pos+1
-			if high&0x8080808080808080 != 0 && !utf8.Valid(b[t.lo:t.hi]) {
-				return failed(t.lo, "string is not UTF-8")
+			if high&0x8080808080808080 != 0 && !utf8.Valid(b[begin:pos]) {
+				return failed(begin, whyUTF8)
 			}
-			return t
+			return content(k, coded, begin, pos, pos+1)
 		case '\\':
 			n := jsonEscape(b[pos:])
 			if n == 0 {
-				return failed(pos, "malformed escape")
+				return failed(pos, whyEscape)
 			}
-			if !key && pos == t.lo && string(b[pos:pos+n]) == `\u0000` {
-				t.kind = kindBinary // if the rest is Base64: see content
+			if !key && pos == begin && string(b[pos:pos+n]) == `\u0000` {
+				k = kindBinary // if the rest is Base64: see content
 			}
-			t.coded = true
+			coded = true
 			pos += n
 		default:
-			return failed(pos, "control character in a string")
+			return failed(pos, whyControl)
 		}
 	}
 }
@@ -263,7 +259,7 @@ func hex4(b []byte) (rune, bool) {
 }
 
 func (jsonSyntax) content(dst, b []byte, t token) ([]byte, kind) {
-	s := b[t.lo:t.hi]
+	s := t.in(b)
 	if t.kind == kindBinary {
 		code := s[len(`\u0000`):]
 		if bytes.IndexByte(code, '\\') >= 0 {

@@ -19,7 +19,7 @@ type form struct {
 
 func readMessage(r *reader) wamp.Message {
 	if t := r.next(); t.kind != kindList {
-		r.fail(0, "%s where a message must be, want a list", t.kind)
+		r.fail(0, t.kind.String()+" where a message must be, want a list")
 		return nil
 	}
 	t := r.next()
@@ -29,19 +29,19 @@ func readMessage(r *reader) wamp.Message {
 	}
 	n, ok := r.integer(t)
 	if !ok || n > math.MaxUint8 {
-		r.fail(r.pos, "message type is %s out of place", t.kind)
+		r.fail(r.pos, "the message type is "+t.kind.String()+", want an integer from 1 to 255")
 		return nil
 	}
 	f := form{r: r, kind: wamp.Kind(n)}
 	m := newMessage(f.kind)
 	if m == nil {
-		r.fail(r.pos, "unknown %s", f.kind)
+		r.fail(r.pos, "unknown "+f.kind.String())
 		return nil
 	}
 	f.message(m)
 	if !f.ended {
 		if t = r.next(); t.kind != kindEnd {
-			r.fail(r.pos, "more elements than %s has", f.kind)
+			r.fail(r.pos, "more elements than "+f.kind.String()+" has")
 		}
 	}
 	return m
@@ -225,13 +225,13 @@ func (f *form) element(name string) token {
 	t := f.r.next()
 	if t.kind == kindEnd {
 		f.ended = true
-		f.r.fail(f.r.pos, "%s ends before its %s", f.kind, name)
+		f.r.fail(f.r.pos, f.kind.String()+" ends before its "+name)
 	}
 	return t
 }
 
 func (f *form) wrong(name string, t token, want string) {
-	f.r.fail(f.r.pos, "%s: %s is %s, want %s", f.kind, name, t.kind, want)
+	f.r.fail(f.r.pos, f.kind.String()+": "+name+" is "+t.kind.String()+", want "+want)
 }
 
 const wantID = "an integer from 1 to 2^53"

@@ -28,21 +28,21 @@ func (s msgpackSyntax) token(b []byte, pos int, at place) token {
 	c := b[pos]
 	switch {
 	case c <= 0x7f:
-		return token{kind: kindUint, n: uint64(c), end: pos + 1}
+		return scalar(kindUint, uint64(c), pos+1)
 	case c <= 0x8f:
-		return token{kind: kindDict, n: uint64(c & 0x0f), lo: pos, end: pos + 1}
+		return container(kindDict, uint64(c&0x0f), pos, pos+1)
 	case c <= 0x9f:
-		return token{kind: kindList, n: uint64(c & 0x0f), lo: pos, end: pos + 1}
+		return container(kindList, uint64(c&0x0f), pos, pos+1)
 	case c <= 0xbf:
 		return text(b, span(b, kindString, pos+1, uint64(c&0x1f)))
 	case c >= 0xe0:
-		return token{kind: kindNeg, n: uint64(int64(int8(c))), end: pos + 1}
+		return scalar(kindNeg, uint64(int64(int8(c))), pos+1)
 	case c == 0xc0:
-		return token{kind: kindNull, end: pos + 1}
+		return scalar(kindNull, 0, pos+1)
 	case c == 0xc1:
-		return failed(pos, "byte c1 is not MessagePack")
+		return failed(pos, whyCode)
 	case c <= 0xc3:
-		return token{kind: kindBool, n: uint64(c & 1), end: pos + 1}
+		return scalar(kindBool, uint64(c&1), pos+1)
 	case c >= 0xd4 && c <= 0xd8:
 		return s.extension(b, pos+1, 1<<(c-0xd4))
 	}
@@ -77,19 +77,19 @@ func (s msgpackSyntax) sized(b []byte, pos int) token {
 		return s.extension(b, end, n)
 	case c == 0xca:
 		v := float64(math.Float32frombits(uint32(n)))
-		return token{kind: kindFloat, n: math.Float64bits(v), end: end}
+		return scalar(kindFloat, math.Float64bits(v), end)
 	case c == 0xcb:
-		return token{kind: kindFloat, n: n, end: end}
+		return scalar(kindFloat, n, end)
 	case c <= 0xcf:
-		return token{kind: kindUint, n: n, end: end}
+		return scalar(kindUint, n, end)
 	case c <= 0xd3:
 		return integer(n, size, end)
 	case c <= 0xdb:
 		return text(b, span(b, kindString, end, n))
 	case c <= 0xdd:
-		return token{kind: kindList, n: n, lo: pos, end: end}
+		return container(kindList, n, pos, end)
 	default:
-		return token{kind: kindDict, n: n, lo: pos, end: end}
+		return container(kindDict, n, pos, end)
 	}
 }
 
@@ -102,7 +102,7 @@ func (s msgpackSyntax) extension(b []byte, pos int, n uint64) token {
 	if t.kind == kindError {
 		return t
 	}
-	data := b[t.lo:t.hi]
+	data := t.in(b)
 	switch kind := int8(b[pos]); {
 	case kind == 0 && n == 1 && data[0] == 0:
 		t.kind = kindNull
@@ -113,7 +113,7 @@ func (s msgpackSyntax) extension(b []byte, pos int, n uint64) token {
 		}
 		fallthrough
 	default:
-		t.why = "a MessagePack extension type"
+		t.why = whyExtension
 	}
 	return t
 }
@@ -142,7 +142,7 @@ func msgpackTime(data []byte) (time.Time, bool) {
 }
 
 func (msgpackSyntax) content(dst, b []byte, t token) ([]byte, kind) {
-	when, _ := msgpackTime(b[t.lo:t.hi])
+	when, _ := msgpackTime(t.in(b))
 	return when.AppendFormat(dst, time.RFC3339Nano), kindString
 }
 
@@ -152,15 +152,15 @@ func (msgpackSyntax) float(_ []byte, t token) (float64, bool) { return math.Floa
 // without white space.
 func binaryDone(b []byte, pos int) token {
 	if pos < len(b) {
-		return failed(pos, "bytes after the end")
+		return failed(pos, whyTrailing)
 	}
-	return token{kind: kindEnd, end: pos}
+	return scalar(kindEnd, 0, pos)
 }
 
 // text is t, provided that its content is UTF-8.
 func text(b []byte, t token) token {
-	if t.kind == kindString && !utf8.Valid(b[t.lo:t.hi]) {
-		return failed(t.lo, "string is not UTF-8")
+	if t.kind == kindString && !utf8.Valid(t.in(b)) {
+		return failed(t.lo, whyUTF8)
 	}
 	return t
 }

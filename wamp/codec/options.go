@@ -173,12 +173,12 @@ func (f *form) keys(name string, extra *wamp.Dict) bool {
 		f.open = false
 		return false
 	}
-	f.key = f.r.b[t.lo:t.hi]
+	f.key = t.in(f.r.b)
 	if t.coded {
 		f.key, t.kind = f.r.syntax.content(nil, f.r.b, t)
 	}
 	if t.kind != kindString {
-		f.r.fail(f.r.pos, "%s: %s have %s as a key, want a string", f.kind, name, t.kind)
+		f.r.fail(f.r.pos, f.kind.String()+": "+name+" have "+t.kind.String()+" as a key, want a string")
 	}
 	f.value, f.taken = f.r.next(), false
 	return f.r.err == nil
@@ -240,7 +240,7 @@ func (f *form) at(key string) bool {
 }
 
 func (f *form) wrongValue(key string, t token, want string) {
-	f.r.fail(f.r.pos, "%s: %s in its %s is %s, want %s", f.kind, key, f.name, t.kind, want)
+	f.wrong(f.name+" "+key, t, want)
 }
 
 func (f *form) bool(key string, v *bool) {

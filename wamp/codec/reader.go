@@ -1,8 +1,8 @@
 package codec
 
 import (
-	"fmt"
 	"math"
+	"strconv"
 
 	"github.com/postern-iot/postern/wamp"
 )
@@ -57,9 +57,9 @@ func (r *reader) frame() *frame {
 	return &r.deeper[r.depth-len(r.frames)]
 }
 
-func (r *reader) fail(pos int, format string, a ...any) {
+func (r *reader) fail(pos int, reason string) {
 	if r.err == nil {
-		r.err = &Error{Codec: r.codec.name, Offset: pos, Reason: fmt.Sprintf(format, a...)}
+		r.err = &Error{Codec: r.codec.name, Offset: pos, Reason: reason}
 	}
 }
 
@@ -73,14 +73,14 @@ func (r *reader) next() token {
 	if f.left == 0 {
 		if r.depth > 0 {
 			r.depth--
-			return token{kind: kindEnd, end: r.pos}
+			return scalar(kindEnd, 0, r.pos)
 		}
 		f.at = atDone
 	}
 	t := r.syntax.token(r.b, r.pos, f.at)
 	switch {
 	case t.kind == kindError:
-		r.fail(t.end, "%s", t.why)
+		r.fail(t.end, t.why.String())
 		return token{}
 	case t.kind == kindEnd:
 		r.pos = t.end
@@ -88,7 +88,7 @@ func (r *reader) next() token {
 		return t
 	case f.at.key():
 		if t.kind == kindList || t.kind == kindDict {
-			r.fail(r.pos, "%s as the key of a dictionary", t.kind)
+			r.fail(r.pos, t.kind.String()+" as the key of a dictionary")
 			return token{}
 		}
 		f.at = atMember
@@ -135,7 +135,7 @@ func (r *reader) charge(n uint64) {
 // enter begins the list or dictionary t.
 func (r *reader) enter(t token) {
 	if r.depth >= r.maxDepth {
-		r.fail(t.lo, "nested deeper than %d levels", r.maxDepth)
+		r.fail(t.lo, "nested deeper than "+strconv.Itoa(r.maxDepth)+" levels")
 		return
 	}
 	f := frame{left: -1, dict: t.kind == kindDict, at: atFirst}
@@ -149,7 +149,7 @@ func (r *reader) enter(t token) {
 			room /= 2
 		}
 		if t.n > room {
-			r.fail(t.lo, "declared length exceeds the bytes that are left")
+			r.fail(t.lo, whyLength.String())
 			return
 		}
 		if r.charge(t.n); r.err != nil {
@@ -194,7 +194,7 @@ func (r *reader) finish() error {
 // text is the content of a string token.
 func (r *reader) text(t token) (string, bool) {
 	if t.kind == kindString && !t.coded {
-		return string(r.b[t.lo:t.hi]), true
+		return string(t.in(r.b)), true
 	}
 	if t.coded {
 		if s, k := r.syntax.content(nil, r.b, t); k == kindString {
@@ -248,13 +248,13 @@ func (r *reader) value(t token) any {
 	case kindDict:
 		return r.dict(t)
 	case kindForeign:
-		r.fail(r.pos, "%s has no counterpart among WAMP's types", t.why)
+		r.fail(r.pos, t.why.String()+" has no counterpart among WAMP's types")
 	}
 	return nil
 }
 
 func (r *reader) stringOrBinary(t token) any {
-	content, k := r.b[t.lo:t.hi], t.kind
+	content, k := t.in(r.b), t.kind
 	if t.coded {
 		content, k = r.syntax.content(nil, r.b, t)
 	}
@@ -291,7 +291,7 @@ func (r *reader) dict(t token) map[string]any {
 	for t = r.next(); t.kind != kindEnd && r.err == nil; t = r.next() {
 		key, ok := r.text(t)
 		if !ok {
-			r.fail(r.pos, "%s as the key of a dictionary, want a string", t.kind)
+			r.fail(r.pos, t.kind.String()+" as the key of a dictionary, want a string")
 			return nil
 		}
 		v := r.next()

@@ -16,7 +16,7 @@ const (
 	kindUint                // n
 	kindNeg                 // int64(n), negative
 	kindFloat               // tokenReader.float
-	kindString              // b[lo:hi], or tokenReader.content when coded
+	kindString              // b[lo:n], or tokenReader.content when coded
 	kindBinary              // likewise
 	kindList                // n elements, or openEnded
 	kindDict                // n entries, or openEnded
@@ -35,16 +35,100 @@ func (k kind) String() string { return kindNames[k] }
 // its own instead of declaring a length.
 const openEnded = ^uint64(0)
 
-// token is one token of the input. It is small enough to travel in registers.
+// token is one token of the input. The compiler keeps it in registers because
+// it has no more than four fields, which makes scanning twice as fast.
 type token struct {
-	kind  kind
-	coded bool   // a string or binary whose content is not simply b[lo:hi]
-	n     uint64 // see the kinds
-	lo    int    // where the content begins; for lists and dictionaries, where the token does
-	hi    int    // where the content ends
-	end   int    // where the token ends; of an error, where it is
-	why   string
+	what
+	n   uint64 // see the kinds; of strings, where the content ends
+	lo  int    // where the content begins; of lists and dictionaries, where the token does
+	end int    // where the token ends; of an error, where it is
 }
+
+type what struct {
+	kind  kind
+	coded bool // a string or binary whose content is not simply b[lo:n]
+	why   why  // of an error or a foreign token
+}
+
+// in is the content of a string, binary or JSON number, as it stands in b.
+func (t token) in(b []byte) []byte { return b[t.lo:t.n] }
+
+func scalar(k kind, n uint64, end int) token { return token{what: what{kind: k}, n: n, end: end} }
+
+func container(k kind, n uint64, begin, end int) token {
+	return token{what: what{kind: k}, n: n, lo: begin, end: end}
+}
+
+func content(k kind, coded bool, lo, hi, end int) token {
+	return token{what: what{kind: k, coded: coded}, n: uint64(hi), lo: lo, end: end}
+}
+
+func failed(pos int, reason why) token {
+	return token{what: what{kind: kindError, why: reason}, end: pos}
+}
+
+func foreign(reason why, end int) token {
+	return token{what: what{kind: kindForeign, why: reason}, end: end}
+}
+
+// why is a reason in whyText: a string in its place would make every reader
+// escape to the heap.
+type why uint8
+
+const (
+	whyUnknown why = iota
+	whyShort
+	whyLength
+	whyTrailing
+	whyUTF8
+	whyValue
+	whyNumber
+	whyKey
+	whyColon
+	whyComma
+	whyQuote
+	whyEscape
+	whyControl
+	whyCode
+	whyHead
+	whyTags
+	whyBreak
+	whyPiece
+	whySimple
+	whyExtension
+	whyTooLow
+	whyBignum
+	whyUnassigned
+)
+
+var whyText = [...]string{
+	whyUnknown:  "malformed",
+	whyShort:    "unexpected end",
+	whyLength:   "declared length exceeds the bytes that are left",
+	whyTrailing: "bytes after the end",
+	whyUTF8:     "string is not UTF-8",
+	whyValue:    "want a value",
+	whyNumber:   "malformed number",
+	whyKey:      "want a string as the key",
+	whyColon:    "want ':' after the key",
+	whyComma:    "want ',' or the end of the list or dictionary",
+	whyQuote:    "string without end",
+	whyEscape:   "malformed escape in a string",
+	whyControl:  "control character in a string",
+	whyCode:     "byte c1 is not MessagePack",
+	whyHead:     "malformed or cut off",
+	whyTags:     "too many tags on one value",
+	whyBreak:    "break outside of a list or dictionary",
+	whyPiece:    "malformed piece of a string",
+	whySimple:   "malformed simple value",
+	// Of foreign tokens:
+	whyExtension:  "a MessagePack extension type",
+	whyTooLow:     "an integer below -2^63",
+	whyBignum:     "an integer of more than 64 bits",
+	whyUnassigned: "a CBOR simple value",
+}
+
+func (w why) String() string { return whyText[w] }
 
 // place says where in its surroundings a token stands. Serializations with
 // separators need it, those with length prefixes hardly do.
@@ -106,17 +190,13 @@ type syntax interface {
 	tokenWriter
 }
 
-func failed(pos int, why string) token { return token{kind: kindError, end: pos, why: why} }
-
-const whyShort = "unexpected end"
-
 // span is the string or binary token whose n bytes of content begin at pos.
 func span(b []byte, k kind, pos int, n uint64) token {
 	if n > uint64(len(b)-pos) {
-		return failed(pos, "declared length exceeds the bytes that are left")
+		return failed(pos, whyLength)
 	}
 	end := pos + int(n)
-	return token{kind: k, lo: pos, hi: end, end: end}
+	return content(k, false, pos, end, end)
 }
 
 // bigEndian is the size-byte number at b[pos:]; false means that the input
@@ -136,7 +216,7 @@ func bigEndian(b []byte, pos, size int) (uint64, bool) {
 func integer(n uint64, size, end int) token {
 	shift := 64 - 8*size
 	if v := int64(n<<shift) >> shift; v < 0 {
-		return token{kind: kindNeg, n: uint64(v), end: end}
+		return scalar(kindNeg, uint64(v), end)
 	}
-	return token{kind: kindUint, n: n, end: end}
+	return scalar(kindUint, n, end)
 }

@@ -215,7 +215,7 @@ func (w *writer) copyScalar(r *reader, t token) {
 func (w *writer) copyString(r *reader, t token, key bool) {
 	w.item()
 	at := len(w.dst)
-	content, k := r.b[t.lo:t.hi], t.kind
+	content, k := t.in(r.b), t.kind
 	if t.coded {
 		w.dst, k = r.syntax.content(w.dst, r.b, t)
 		content = w.dst[at:]
