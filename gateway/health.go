@@ -25,7 +25,7 @@ type Problem struct {
 
 // Health is the health report.
 type Health struct {
-	State    string    `json:"state"`
+	State    string    `json:"status"`
 	Version  string    `json:"version,omitempty"`
 	Uptime   float64   `json:"uptime_s"`
 	Problems []Problem `json:"problems"`

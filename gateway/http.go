@@ -15,8 +15,8 @@ import (
 // httpService answers HTTP: WAMP over WebSocket at /ws and, for clients that
 // ask to upgrade, at /; the page at /; the health report at /healthz.
 type httpService struct {
-	socket   transport.WebSocket
-	attach   func(context.Context, transport.Conn)
+	hosts    []string // that requests may be addressed to
+	sockets  http.Handler
 	health   *health
 	page     http.Handler
 	settings pageSettings
@@ -43,7 +43,7 @@ func (s *httpService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", contentPolicy)
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	if err := transport.CheckHost(r, s.socket.AllowedHosts); err != nil {
+	if err := transport.CheckHost(r, s.hosts); err != nil {
 		s.log.Debug("refused HTTP request", "remote", r.RemoteAddr, "reason", err)
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return
@@ -66,13 +66,7 @@ func (s *httpService) upgrade(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the gateway is stopping", http.StatusServiceUnavailable)
 		return
 	}
-	conn, err := s.socket.Upgrade(w, r)
-	if err != nil {
-		s.log.Debug("refused connection", "remote", r.RemoteAddr, "reason", err)
-		return
-	}
-	// The connection outlives the request.
-	s.attach(context.WithoutCancel(r.Context()), conn)
+	s.sockets.ServeHTTP(w, r)
 }
 
 func wantsWebSocket(r *http.Request) bool {

@@ -43,16 +43,12 @@ func (t *task) Ready() <-chan struct{} { return t.ready }
 // String implements Task.
 func (t *task) String() string { return t.name }
 
-// stage is the tasks that start together and stop together. Stages start in
-// order and stop in the reverse order.
+// stage is the tasks that start together and stop together.
 type stage struct {
 	name string
 	// bound is how long the tasks may take to stop.
 	bound time.Duration
 	tasks []Task
-	// stop, when not nil, is called instead of ending the tasks' context: it
-	// has them end by themselves. ctx ends with bound.
-	stop func(ctx context.Context)
 	// vital says that the gateway cannot go on without these tasks.
 	vital bool
 }
@@ -96,9 +92,6 @@ func (s *stage) start(ctx context.Context, log *slog.Logger, failed func(Task, e
 func (r *running) halt(log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), r.bound)
 	defer cancel()
-	if r.stop != nil {
-		r.stop(ctx)
-	}
 	r.cancel()
 	select {
 	case <-r.done:

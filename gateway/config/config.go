@@ -18,7 +18,9 @@ import (
 	"strings"
 
 	"github.com/postern-iot/postern/bridge"
+	"github.com/postern-iot/postern/bridge/broker"
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/sim"
 	"github.com/postern-iot/postern/router"
 	"github.com/postern-iot/postern/wamp/transport"
 )
@@ -27,8 +29,9 @@ import (
 type Config struct {
 	Listen  Listen         `yaml:"listen" doc:"Where WAMP clients and browsers connect. Nothing is reachable from other machines unless an address here says so."`
 	Router  router.Config  `yaml:",inline"`
+	Realm   string         `yaml:"realm" example:"realm1" doc:"The realm of the devices and the bridge; empty for the first of realms."`
 	Devices devices.Config `yaml:"devices" doc:"The hardware. See drivers.md for the types of devices and their keys."`
-	MQTT    MQTT           `yaml:"mqtt" doc:"The embedded MQTT broker, for devices that connect straight to the gateway."`
+	MQTT    broker.Config  `yaml:"mqtt" doc:"The embedded MQTT broker, for devices that connect straight to the gateway."`
 	Bridge  bridge.Config  `yaml:"bridge" doc:"What crosses between MQTT and the realm. See bridge.md."`
 	Log     Log            `yaml:"log" doc:"What is logged, to standard error."`
 }
@@ -101,10 +104,28 @@ func Default() *Config {
 		},
 		Router:  router.DefaultConfig(),
 		Devices: devices.DefaultConfig(),
-		MQTT:    defaultMQTT(),
+		MQTT:    broker.DefaultConfig(),
 		Bridge:  bridge.DefaultConfig(),
 		Log:     Log{Level: "info", Format: "text"},
 	}
+}
+
+// Demo is what runs without a file: Default, with simulated devices, and one
+// realm in which everybody on this machine may do everything.
+func Demo() *Config {
+	c := Default()
+	c.Router.Realms[0].Anonymous = RoleFull
+	c.addRoleFull()
+	c.Devices.List = sim.Demo()
+	return c
+}
+
+// HomeRealm is the realm of the devices and the bridge.
+func (c *Config) HomeRealm() string {
+	if c.Realm == "" && len(c.Router.Realms) > 0 {
+		return c.Router.Realms[0].Name
+	}
+	return c.Realm
 }
 
 // Validate checks addresses, and that nobody gets rights by accident.
@@ -135,7 +156,16 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 	if c.Listen.Unix.Mode&0o111 != 0 || c.Listen.Unix.Mode&0o600 != 0o600 {
 		report("listen.unix.mode", fmt.Sprintf("%04o makes no sense for a socket", uint32(c.Listen.Unix.Mode)), "write 0600, 0660 or 0666")
 	}
-	c.validateMQTT(address, report)
+	if c.MQTT.Enabled {
+		for i, a := range c.MQTT.Listen {
+			if _, _, err := net.SplitHostPort(a); err == nil { // else the broker's own rule says so
+				address(fmt.Sprintf("mqtt.listen[%d]", i), a)
+			}
+		}
+	}
+	if !slices.ContainsFunc(c.Router.Realms, func(r router.RealmConfig) bool { return r.Name == c.HomeRealm() }) {
+		report("realm", fmt.Sprintf("there is no realm %q", c.Realm), "use the name of an entry of realms, or leave it out")
+	}
 	c.validateAnonymous(report)
 }
 

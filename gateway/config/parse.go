@@ -67,8 +67,19 @@ func paramsOf(owner any, table *devices.Table) (any, *strict.Misfit) {
 func checkClaims(cfg *Config, report func(path, problem, hint string), where func(string) string) {
 	for _, c := range devices.CheckClaims(cfg.Devices.List) {
 		first, second := cfg.Devices.List[c.First], cfg.Devices.List[c.Second]
-		path := fmt.Sprintf("devices.list[%d]", c.Second)
-		report(path, fmt.Sprintf("device %q claims %s, which device %q has (%s)", second.Name, c.Claim, first.Name, where(fmt.Sprintf("devices.list[%d]", c.First))),
+		report(claimPath(c.Second, second, c.Claim),
+			fmt.Sprintf("device %q claims %s, which device %q has (%s)", second.Name, c.Claim, first.Name, where(claimPath(c.First, first, c.Claim))),
 			"one piece of hardware serves one device: choose another for one of them")
 	}
+}
+
+// claimPath is the key that makes a device's claim, as far as its text shows
+// it: "gpio:GPIO17" is the one with the text GPIO17.
+func claimPath(i int, e devices.Entry, claim string) string {
+	path := fmt.Sprintf("devices.list[%d]", i)
+	key := strict.KeyOf(e.Params, func(text string) bool { return strings.Contains(claim, text) })
+	if key == "" {
+		return path
+	}
+	return path + "." + key
 }

@@ -111,8 +111,8 @@ func (d *decoder) validate(v reflect.Value, path string) {
 	})
 }
 
-// reporter makes the function that Validators report with. What lies at, above
-// or below a problem that decoding found is not reported: it follows from it.
+// reporter makes the function that Validators report with. What lies at or
+// below a problem that decoding found is not reported: it may follow from it.
 func (d *decoder) reporter(base string) func(path, problem, hint string) {
 	return func(path, problem, hint string) {
 		full := join(base, path)

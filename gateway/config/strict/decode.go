@@ -234,8 +234,9 @@ func (d *decoder) structure(n ast.Node, v reflect.Value, f field, path string, d
 	if !isMap {
 		if sf, ok := shortOf(fields); ok {
 			if _, list := n.(*ast.SequenceNode); !list || sf.typ.Kind() == reflect.Slice {
-				d.mark(path, n, n)
-				d.value(n, v.FieldByIndex(sf.index), sf, path, depth+1)
+				p := join(path, sf.key)
+				d.mark(p, n, n)
+				d.value(n, v.FieldByIndex(sf.index), sf, p, depth+1)
 				return
 			}
 		}

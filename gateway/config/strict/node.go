@@ -197,11 +197,11 @@ func (d *decoder) where(path string) string {
 	return fmt.Sprintf("line %d", line)
 }
 
-// isBad reports whether the path, something above it or something below it
-// has a problem already.
+// isBad reports whether the path, or something above it, has a problem already:
+// what else is wrong with it may follow from that.
 func (d *decoder) isBad(path string) bool {
 	for _, b := range d.bad {
-		if b == path || below(b, path) || below(path, b) && b != "" {
+		if b == path || b != "" && below(path, b) {
 			return true
 		}
 	}

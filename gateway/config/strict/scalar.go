@@ -59,7 +59,7 @@ func (d *decoder) scalar(n ast.Node, v reflect.Value, f field, s shape, path str
 	case shapeText:
 		str, isText := text(n)
 		if !isText {
-			if hint := fmt.Sprintf("put it in quotes: %q", written); !f.secret && len(f.enum) == 0 {
+			if hint := fmt.Sprintf("put it in quotes: %q", written); !f.secret && len(f.enum) == 0 && f.example == "" {
 				d.fail(n, path, fmt.Sprintf("%s is %s, expected text", subject(path), kindOf(n)), hint)
 			} else {
 				d.mismatch(n, path, f)

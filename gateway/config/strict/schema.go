@@ -123,6 +123,24 @@ func secretKeys(t reflect.Type, seen map[reflect.Type]bool) []string {
 	return slices.Compact(keys)
 }
 
+// KeyOf returns the first key of a struct, or of a pointer to one, that holds a
+// text which match accepts; "" for none.
+func KeyOf(target any, match func(text string) bool) string {
+	v := reflect.ValueOf(target)
+	for v.Kind() == reflect.Pointer {
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Struct {
+		return ""
+	}
+	for _, f := range fieldsOf(v.Type()) {
+		if fv := v.FieldByIndex(f.index); fv.Kind() == reflect.String && fv.Len() > 0 && match(fv.String()) {
+			return f.key
+		}
+	}
+	return ""
+}
+
 // shape is how a value is written.
 type shape int
 

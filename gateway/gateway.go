@@ -1,0 +1,341 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/postern-iot/postern/bridge"
+	"github.com/postern-iot/postern/bridge/broker"
+	"github.com/postern-iot/postern/bridge/paho"
+	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/gateway/config"
+	"github.com/postern-iot/postern/router"
+	"github.com/postern-iot/postern/router/realm"
+	"github.com/postern-iot/postern/wamp"
+	"github.com/postern-iot/postern/wamp/client"
+	"github.com/postern-iot/postern/wamp/transport"
+	"github.com/postern-iot/postern/web"
+)
+
+// ErrForced is returned by Run when a second signal cut the shutdown short:
+// the actuators have been put into their safe state, nothing else is done.
+var ErrForced = errors.New("stopped at the second signal: actuators only")
+
+// Options are what a gateway needs beside its configuration.
+type Options struct {
+	// Version is shown in the health report and on the page.
+	Version string
+	// Drivers says which types of devices there are.
+	Drivers *devices.Table
+	// Log receives what happens; nil means slog.Default.
+	Log *slog.Logger
+}
+
+// Gateway is all parts of one gateway. Make one with New, and call Run once.
+type Gateway struct {
+	cfg   *config.Config
+	log   *slog.Logger
+	realm string // of devices and bridge
+
+	router *router.Router
+	host   *devices.Host
+	broker *broker.Broker // nil when it is not enabled
+	bridge *bridge.Bridge
+	health *health
+	http   *httpService
+
+	ready chan struct{}
+	fatal chan error
+	bound Addresses
+}
+
+// Addresses are what the gateway listens on.
+type Addresses struct {
+	HTTP, RawSocket, MQTT []net.Addr
+	Unix                  string
+}
+
+// New puts a gateway together. It opens no address, file or hardware; the
+// error says what in the configuration cannot work.
+func New(cfg *config.Config, opts Options) (*Gateway, error) {
+	log := opts.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	g := &Gateway{
+		cfg: cfg, log: log, realm: cfg.HomeRealm(),
+		health: newHealth(opts.Version), ready: make(chan struct{}), fatal: make(chan error, 1),
+	}
+	g.health.problems = g.problems
+	files, err := fs.Sub(web.Assets, "static")
+	if err != nil {
+		return nil, fmt.Errorf("open the page's files: %w", err)
+	}
+	p, err := newPage(files)
+	if err != nil {
+		return nil, err
+	}
+	if g.host, err = devices.NewHost(cfg.Devices, opts.Drivers, log); err != nil {
+		return nil, err
+	}
+	if err := g.newBridge(); err != nil {
+		return nil, err
+	}
+	// Last, because it has a goroutine from the start.
+	if g.router, err = router.New(cfg.Router, router.WithLog(log), router.WithAgent("postern "+opts.Version)); err != nil {
+		return nil, err
+	}
+	g.http = &httpService{
+		hosts: cfg.Listen.HTTP.AllowedHosts, sockets: g.router.Handler(cfg.Listen.HTTP.WebSocket),
+		health: g.health, page: p, log: log,
+		settings: pageSettings{Version: opts.Version, Realm: g.realm, Prefix: cfg.Devices.Prefix},
+	}
+	return g, nil
+}
+
+func (g *Gateway) newBridge() error {
+	var err error
+	brokers := map[string]bridge.Broker{}
+	if g.cfg.MQTT.Enabled {
+		if g.broker, err = broker.New(g.cfg.MQTT, g.log); err != nil {
+			return err
+		}
+		brokers[bridge.Embedded] = g.broker
+	}
+	for _, c := range g.cfg.Bridge.Brokers {
+		if brokers[c.Name], err = paho.New(c); err != nil {
+			return err
+		}
+	}
+	uris := wamp.LooseURIs
+	for _, r := range g.cfg.Router.Realms {
+		if r.Name == g.realm && r.URIs == "strict" {
+			uris = wamp.StrictURIs
+		}
+	}
+	g.bridge, err = bridge.New(g.cfg.Bridge, bridge.Host{Realm: g.realm, Dial: g.Dial("bridge"), URIs: uris, Brokers: brokers, Log: g.log})
+	return err
+}
+
+// Dial returns a dialer that joins the realm of the devices from within the
+// process, with all rights. name becomes the sessions' authid.
+func (g *Gateway) Dial(name string) client.Dialer {
+	return func(ctx context.Context) (transport.Conn, error) {
+		// The context of a dialer bounds the dialling; the session goes on.
+		return g.router.Local(context.WithoutCancel(ctx), realm.Identity{AuthID: name, AuthRole: router.RoleTrusted, AuthMethod: "local"}, g.realm)
+	}
+}
+
+// Realm is the realm of the devices and the bridge.
+func (g *Gateway) Realm() string { return g.realm }
+
+// Ready is closed when the gateway serves clients.
+func (g *Gateway) Ready() <-chan struct{} { return g.ready }
+
+// Addresses says what the gateway listens on; valid once Ready is closed.
+func (g *Gateway) Addresses() Addresses { return g.bound }
+
+// Health is the health report, as /healthz answers it to this machine.
+func (g *Gateway) Health() Health { return g.health.report() }
+
+// The bounds of the steps of a shutdown; together less than five seconds.
+const (
+	listenersBound = 200 * time.Millisecond
+	devicesBound   = 1800 * time.Millisecond
+	bridgeBound    = 1200 * time.Millisecond
+	brokerBound    = 300 * time.Millisecond
+	routerBound    = 1200 * time.Millisecond
+	httpBound      = 200 * time.Millisecond
+	haltBound      = time.Second
+	// startBound is how long clients may have to wait for the devices.
+	startBound = 2 * time.Second
+)
+
+// Run serves until ctx ends, a signal arrives, or a vital part fails, and then
+// shuts down in good order. It returns nil after an orderly end; an error says
+// which address could not be bound, which part failed, what did not stop in
+// time, or that a second signal came (ErrForced).
+func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
+	stages, err := g.bind()
+	if err != nil {
+		bound, cancel := context.WithTimeout(context.Background(), routerBound)
+		defer cancel()
+		return errors.Join(err, g.router.Shutdown(bound))
+	}
+	g.warn()
+	seq := newSequence(g.log, stages, g.failed)
+	for _, name := range []string{"router", "mqtt", "bridge", "devices"} {
+		seq.start(ctx, name)
+	}
+	select {
+	case <-g.host.Ready():
+	case <-time.After(startBound):
+		g.log.Warn("devices are slow to start; clients are served already")
+	case <-ctx.Done():
+	}
+	seq.start(ctx, "listeners")
+	seq.start(ctx, "http")
+	g.health.become(StateOK)
+	g.log.Info("gateway started", "realm", g.realm, "devices", len(g.cfg.Devices.List))
+	close(g.ready)
+
+	var failure error
+	select {
+	case <-ctx.Done():
+		g.log.Info("gateway stopping")
+	case s := <-signals:
+		g.log.Info("gateway stopping", "signal", s.String())
+	case failure = <-g.fatal:
+		g.log.Error("gateway stopping: a vital part failed", "reason", failure)
+	}
+	g.health.become(StateStopping)
+	stopped := make(chan error, 1)
+	go func() { stopped <- seq.stop("listeners", "devices", "bridge", "mqtt", "router", "http") }()
+	select {
+	case err := <-stopped:
+		g.log.Info("gateway stopped")
+		return errors.Join(failure, err)
+	case s := <-signals:
+		g.log.Warn("second signal: putting actuators into their safe state, and leaving", "signal", s.String())
+		return errors.Join(ErrForced, g.haltActuators())
+	}
+}
+
+// haltActuators puts every actuator into its safe state.
+func (g *Gateway) haltActuators() error {
+	ctx, cancel := context.WithTimeout(context.Background(), haltBound)
+	defer cancel()
+	var errs []error
+	for _, r := range g.host.HaltAll(ctx) {
+		if r.Err != nil {
+			errs = append(errs, fmt.Errorf("device %q is not in its safe state: %w", r.Device, r.Err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// failed notes that a task has ended before its time.
+func (g *Gateway) failed(s *stage, t Task, err error) {
+	g.health.fail(Problem{Part: t.String(), State: "failed", Reason: firstLine(err)})
+	if !s.vital {
+		g.log.Error("task failed; the others go on", "task", t.String(), "reason", err)
+		return
+	}
+	select {
+	case g.fatal <- fmt.Errorf("%s: %w", t, err):
+	default: // another one is the reason already
+	}
+}
+
+// bind opens every address and returns the stages, not started. On error
+// nothing is left open.
+func (g *Gateway) bind() ([]*stage, error) {
+	var errs []error
+	var open []io.Closer
+	var http, raw []Task
+	for _, a := range g.cfg.Listen.HTTP.Addresses {
+		ln, err := listenTCP("http", a)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		open, g.bound.HTTP = append(open, ln), append(g.bound.HTTP, ln.Addr())
+		http = append(http, httpTask(ln, g.http, g.log))
+	}
+	for _, a := range g.cfg.Listen.RawSocket.Addresses {
+		ln, err := listenTCP("rawsocket", a)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		open, g.bound.RawSocket = append(open, ln), append(g.bound.RawSocket, ln.Addr())
+		raw = append(raw, g.serve("rawsocket "+ln.Addr().String(), ln))
+	}
+	if path := g.cfg.Listen.Unix.Path; path != "" {
+		ln, err := transport.ListenUnix(path, g.cfg.Listen.Unix.Mode)
+		if err != nil {
+			errs = append(errs, err)
+		} else {
+			open, g.bound.Unix = append(open, ln), path
+			raw = append(raw, g.serve("unix "+path, ln))
+		}
+	}
+	var mqtt []Task
+	// Last: its listeners close only when it has run.
+	if g.broker != nil && len(errs) == 0 {
+		if err := g.broker.Listen(); err != nil {
+			errs = append(errs, err)
+		}
+		g.bound.MQTT = g.broker.Addrs()
+		mqtt = append(mqtt, g.broker)
+	}
+	if len(errs) > 0 {
+		for _, ln := range open {
+			ln.Close()
+		}
+		return nil, errors.Join(errs...)
+	}
+	return []*stage{
+		{name: "http", bound: httpBound, tasks: http, vital: true},
+		{name: "listeners", bound: listenersBound, tasks: raw, vital: true},
+		{name: "devices", bound: devicesBound, tasks: []Task{g.devicesTask()}},
+		{name: "bridge", bound: bridgeBound, tasks: []Task{g.bridge}},
+		{name: "mqtt", bound: brokerBound, tasks: mqtt},
+		{name: "router", bound: routerBound, tasks: []Task{g.routerTask()}, vital: true},
+	}, nil
+}
+
+// serve is the task of a RawSocket listener.
+func (g *Gateway) serve(name string, ln net.Listener) Task {
+	return newTask(name, func(ctx context.Context, ready func()) error {
+		ready()
+		return g.router.Serve(ctx, ln, g.cfg.Listen.RawSocket.RawSocket)
+	})
+}
+
+// routerTask ends the router, which has run since New.
+func (g *Gateway) routerTask() Task {
+	return newTask("router", func(ctx context.Context, ready func()) error {
+		ready()
+		<-ctx.Done()
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), routerBound)
+		defer cancel()
+		return g.router.Shutdown(bound)
+	})
+}
+
+// devicesTask runs the devices in a session of their own.
+func (g *Gateway) devicesTask() Task {
+	return newTask("devices", func(ctx context.Context, ready func()) error {
+		s, err := client.Join(ctx, g.Dial("devices"), client.Config{
+			Realm:     g.realm,
+			Reconnect: &client.Backoff{Min: 50 * time.Millisecond, Max: 5 * time.Second, Jitter: 0.3},
+			Log:       g.log.With("session", "devices"),
+		})
+		if err != nil {
+			return fmt.Errorf("join the realm: %w", err)
+		}
+		ready()
+		err = g.host.Run(ctx, s)
+		bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), 200*time.Millisecond)
+		defer cancel()
+		return errors.Join(err, s.Close(bound))
+	})
+}
+
+// warn says what is open to more than this machine.
+func (g *Gateway) warn() {
+	remote := g.cfg.Remote()
+	for _, r := range g.cfg.Router.Realms {
+		if r.Anonymous != "" && len(remote) > 0 {
+			g.log.Warn("anonymous sessions from other machines are allowed, as configured", "realm", r.Name, "role", r.Anonymous, "addresses", remote)
+		}
+	}
+}
