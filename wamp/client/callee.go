@@ -160,8 +160,8 @@ var (
 func (l *link) invoked(m *wamp.Invocation) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if m.Request == 0 || l.invocations[m.Request] != nil {
-		return fmt.Errorf("INVOCATION with request ID %d, which is invalid or in use", m.Request)
+	if l.invocations[m.Request] != nil {
+		return fmt.Errorf("INVOCATION with request ID %d, which is in use", m.Request)
 	}
 	reg := l.regs[m.Registration]
 	if reg == nil {

@@ -30,8 +30,8 @@ const (
 	pingTimeout  = 10 * time.Second
 )
 
-// closeGrace is what Close gives goroutines to end once the connection is
-// closed by force.
+// closeGrace is what Close gives goroutines to end once it has stopped waiting
+// for the router; half of it is for GOODBYE to get out.
 const closeGrace = time.Second
 
 // Session is a joined session. Its methods are safe for concurrent use.
@@ -200,7 +200,11 @@ func (s *Session) Close(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	if l != nil {
-		_ = l.conn.Close()
+		s.mu.Lock()
+		l.end(fmt.Errorf("no answer to GOODBYE: %w", ctx.Err()), true)
+		s.mu.Unlock()
+		force := time.AfterFunc(closeGrace/2, func() { _ = l.conn.Close() })
+		defer force.Stop()
 	}
 	grace := time.NewTimer(closeGrace)
 	defer grace.Stop()
@@ -221,7 +225,7 @@ func (s *Session) closeError() error {
 	if s.err == nil || s.alone {
 		return nil
 	}
-	return fmt.Errorf("close session: the router did not answer GOODBYE: %w", s.err)
+	return fmt.Errorf("close session: %w", s.err)
 }
 
 // current is the link to use, or why there is none.
