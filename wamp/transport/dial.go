@@ -140,6 +140,9 @@ func DialRawSocket(ctx context.Context, network, address string, c codec.Codec, 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	nc, err := dialNetwork(ctx, network, address, opts.TLS)
+	if ctx.Err() != nil && err != nil {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to RawSocket %s %s: %w", network, address, explain(err))
 	}

@@ -190,7 +190,7 @@ func (c *rawSocketConn) accept(opts RawSocket) error {
 	if c.info.Codec == nil {
 		return refuse(rawErrSerializer, fmt.Errorf("unknown serializer %d", nibble))
 	}
-	c.info.MaxWrite = peerLimit(b[1]>>4)
+	c.info.MaxWrite = peerLimit(b[1] >> 4)
 	return c.frame([]byte{rawMagic, lengthNibble(positive(opts.MaxMessage, maxMessage))<<4 | nibble, 0, 0})
 }
 
@@ -225,7 +225,7 @@ func (c *rawSocketConn) offer(cd codec.Codec, limit int, timeout time.Duration) 
 		return fmt.Errorf("%w: reserved bytes are %#02x %#02x", ErrFraming, b[2], b[3])
 	}
 	c.info.Codec = cd
-	c.info.MaxWrite = peerLimit(b[1]>>4)
+	c.info.MaxWrite = peerLimit(b[1] >> 4)
 	return nil
 }
 
