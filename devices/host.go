@@ -155,6 +155,7 @@ func (h *Host) run(ctx context.Context, r realm) error {
 	defer stopPublishing()
 	for _, d := range h.devices {
 		p := &publisher{d: d, r: r, kwargs: make(wamp.Dict, 8)}
+		p.look() // before the driver says anything, so that nothing is coalesced
 		publishers.Go(func() { p.serve(publishing) })
 		d.start(ctx)
 	}

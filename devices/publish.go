@@ -58,23 +58,30 @@ type publisher struct {
 	r      realm
 	args   [1]any
 	kwargs wamp.Dict
-	failed bool // the last event could not be sent
+	joined wamp.ID // the session that knows the device, 0 for none
+	failed bool    // the last event could not be sent
+}
+
+// look notices that the session has been joined or lost.
+func (p *publisher) look() {
+	id := p.r.id()
+	switch {
+	case id == p.joined:
+		return
+	case id == 0:
+		p.d.goOffline()
+	default:
+		p.d.goOnline()
+	}
+	p.joined = id
 }
 
 // serve sends what is queued, in order, until ctx ends, or, once the device is
 // draining, until there is nothing more or nobody to send it to.
 func (p *publisher) serve(ctx context.Context) {
 	d := p.d
-	var joined wamp.ID
 	for ctx.Err() == nil {
-		if id := p.r.id(); id != joined {
-			joined = id
-			if id == 0 {
-				d.goOffline()
-			} else {
-				d.goOnline()
-			}
-		}
+		p.look()
 		e, ok, draining := d.next()
 		if !ok {
 			if draining {
@@ -87,9 +94,9 @@ func (p *publisher) serve(ctx context.Context) {
 			continue
 		}
 		err := p.send(ctx, &e)
-		if err != nil && (ctx.Err() != nil || p.r.id() != joined) {
+		if err != nil && (ctx.Err() != nil || p.r.id() != p.joined) {
 			d.goOffline(e)
-			joined = 0
+			p.joined = 0
 			continue
 		}
 		p.account(&e, err)
