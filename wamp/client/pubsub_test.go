@@ -255,6 +255,7 @@ func TestEventBurst(t *testing.T) {
 			p.send(fmt.Sprintf(`[36,5,%d,{},["a reading"]]`, i+1))
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if events != 5000 || s.DroppedEvents() != 0 {
 			t.Errorf("%d events, %d dropped", events, s.DroppedEvents())
 		}

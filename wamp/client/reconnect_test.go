@@ -117,6 +117,7 @@ func TestBackoff(t *testing.T) {
 		p.conn.Close()
 		for _, want := range []time.Duration{1, 2, 4, 8, 8} {
 			wait(want * time.Second)
+			p.read()
 			p.conn.Close()
 		}
 		wait(8 * time.Second)

@@ -50,7 +50,7 @@ type Session struct {
 	up      chan struct{} // closed while the handles are in place
 	closing bool
 	ended   bool
-	alone   bool // ended by itself, before Close
+	alone   bool // the connection or the session ended by itself, before Close
 	err     error
 	waits   *waits          // between the attempts to reconnect
 	regs    []*Registration // to be put back, the oldest first
@@ -183,6 +183,7 @@ func (s *Session) Close(ctx context.Context) error {
 	l := s.link
 	if !s.closing {
 		s.closing, s.discarded = true, true
+		s.alone = s.ended || l != nil && l.ended
 		if l != nil {
 			l.sayGoodbye()
 			l.cancel(ErrClosed)
@@ -270,7 +271,7 @@ func (s *Session) finish(err error) {
 	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended, s.alone, s.err = true, !s.closing, err
+	s.ended, s.err = true, err
 	s.regs, s.subs = nil, nil
 	s.arrived.Signal()
 	close(s.done)
@@ -284,9 +285,10 @@ func (s *Session) run(l *link) {
 		err := s.serve(l)
 		s.mu.Lock()
 		closing := s.closing
+		left := errors.Is(err, errGoodbye) || s.alone && s.cfg.Reconnect != nil
 		s.mu.Unlock()
 		switch {
-		case closing && errors.Is(err, errGoodbye):
+		case closing && left:
 			s.finish(nil)
 			return
 		case closing || s.cfg.Reconnect == nil:
