@@ -2,6 +2,7 @@ package codec
 
 import (
 	"math"
+	"strconv"
 
 	"github.com/postern-iot/postern/wamp"
 )
@@ -28,8 +29,12 @@ func readMessage(r *reader) wamp.Message {
 		return nil
 	}
 	n, ok := r.integer(t)
-	if !ok || n > math.MaxUint8 {
-		r.fail(r.pos, "the message type is "+t.kind.String()+", want an integer from 1 to 255")
+	if !ok {
+		r.fail(r.pos, "the message type is "+t.kind.String()+", want an integer")
+		return nil
+	}
+	if n > math.MaxUint8 {
+		r.fail(r.pos, "unknown message type "+strconv.FormatUint(n, 10))
 		return nil
 	}
 	f := form{r: r, kind: wamp.Kind(n)}

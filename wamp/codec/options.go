@@ -173,12 +173,12 @@ func (f *form) keys(name string, extra *wamp.Dict) bool {
 		f.open = false
 		return false
 	}
-	f.key = t.in(f.r.b)
-	if t.coded {
-		f.key, t.kind = f.r.syntax.content(nil, f.r.b, t)
-	}
 	if t.kind != kindString {
 		f.r.fail(f.r.pos, f.kind.String()+": "+name+" have "+t.kind.String()+" as a key, want a string")
+		return false
+	}
+	if f.key = t.in(f.r.b); t.coded {
+		f.key, _ = f.r.syntax.content(nil, f.r.b, t)
 	}
 	f.value, f.taken = f.r.next(), false
 	return f.r.err == nil

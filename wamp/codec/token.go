@@ -135,20 +135,20 @@ func (w why) String() string { return whyText[w] }
 type place uint8
 
 const (
-	atItem     place = iota // the top level, an element of a list, a value of a dictionary; nothing else can stand here
+	atItem     place = iota // the top level, an element of a list of declared length
+	atMember                // the value to a key
+	atDone                  // the top level, after its only value: nothing may follow
 	atKey                   // a key of a dictionary of declared length
-	atFirst                 // the first element of an open-ended list, or its end
-	atNext                  // a further element, or the end
 	atFirstKey              // the first key of an open-ended dictionary, or its end
 	atNextKey               // a further key, or the end
-	atMember                // the value to the key of an open-ended dictionary
-	atDone                  // the top level, after its only value: nothing may follow
+	atFirst                 // the first element of an open-ended list, or its end
+	atNext                  // a further element, or the end
 )
 
-func (p place) key() bool { return p == atKey || p == atFirstKey || p == atNextKey }
+func (p place) key() bool { return p >= atKey && p <= atNextKey }
 
 // ending reports whether an open-ended list or dictionary may end here.
-func (p place) ending() bool { return p >= atFirst && p <= atNextKey }
+func (p place) ending() bool { return p >= atFirstKey }
 
 // tokenReader reads the tokens of one serialization.
 type tokenReader interface {
