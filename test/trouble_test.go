@@ -83,7 +83,7 @@ func TestHostileBytes(t *testing.T) {
 		})
 	}
 	witness.call("device.relay.set", true)
-	if state := g.health()["state"]; state != "ok" {
+	if state := g.health()["status"]; state != "ok" {
 		t.Errorf("after all that, health says %v", state)
 	}
 	g.terminate()

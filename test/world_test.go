@@ -293,7 +293,7 @@ func run(t *testing.T, config string) *gateway {
 			t.Fatalf("the gateway ended at once: %v\n%s", g.err, g.output())
 		default:
 		}
-		return g.health()["state"] == "ok"
+		return g.health()["status"] == "ok"
 	})
 	return g
 }

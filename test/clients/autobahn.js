@@ -1,5 +1,7 @@
 'use strict';
 // autobahn-js under remote control; see wire.js.
+// Node has a WebSocket of its own from version 22 on; autobahn-js asks for one.
+global.WebSocket ||= require('ws');
 const autobahn = require('autobahn');
 const { serve, say } = require('./wire.js');
 
