@@ -70,7 +70,8 @@ type outbox struct {
 	spare    []item // queue's array, when it is the other's turn
 	messages int    // in queue and being written
 	bytes    int    // likewise
-	replies  int    // bytes of replies, likewise
+	replies  int    // of them
+	replied  int    // their bytes
 	oldest   realm.Time
 	waiting  bool
 	ending   bool // write what is there, then stop
@@ -113,7 +114,8 @@ func (o *outbox) push(it item, c class) verdict {
 	o.bytes += it.size
 	if c == classReply {
 		it.reply = true
-		o.replies += it.size
+		o.replies++
+		o.replied += it.size
 	}
 	o.queue = append(o.queue, it)
 	if o.waiting {
@@ -162,7 +164,8 @@ func (o *outbox) wrote(part, rest []item, batch []item) {
 		o.messages--
 		o.bytes -= part[i].size
 		if part[i].reply {
-			o.replies -= part[i].size
+			o.replies--
+			o.replied -= part[i].size
 		}
 	}
 	switch {
@@ -181,7 +184,9 @@ func (o *outbox) wrote(part, rest []item, batch []item) {
 }
 
 // backed reports whether the session's own replies wait for it to read.
-func (o *outbox) backed() bool { return o.replies > o.limits.bytes/4 }
+func (o *outbox) backed() bool {
+	return o.replies > o.limits.messages/4 || o.replied > o.limits.bytes/4
+}
 
 // awaitDrained blocks while a session that sends requests does not read their
 // answers, so that it cannot fill its outbox by itself. What others send it

@@ -211,11 +211,16 @@ func (s *session) encode(w *scratch, it *item) ([]byte, bool) {
 }
 
 func (s *session) undeliverable(m wamp.Message, cause *wamp.Error) {
-	if h := s.hall.Load(); h != nil {
-		h.undeliverable(s, m, cause)
+	h := s.hall.Load()
+	if h == nil { // in the handshake there is nothing smaller to say
+		s.fail(slog.LevelInfo, cause)
+		s.out.end()
 		return
 	}
-	s.fail(slog.LevelInfo, cause) // in the handshake there is nothing smaller to say
+	h.undeliverable(s, m, cause)
+	if s.out.closed() {
+		s.fail(slog.LevelInfo, cause)
+	}
 }
 
 // refuse ends a session that has not joined.
