@@ -11,6 +11,7 @@ import (
 
 	"github.com/postern-iot/postern/wamp"
 	"github.com/postern-iot/postern/wamp/client"
+	"github.com/postern-iot/postern/wamp/codec"
 )
 
 // RetainedLive is the key by which an EVENT's details say that the publisher
@@ -58,27 +59,38 @@ func (t *Task) enqueue(m Message, by *Map) {
 	t.gauge.drop(why, n, by, m.Topic, nil)
 }
 
+// maxQoS2 bounds the messages of QoS 2 on their way: brokers end a connection
+// with more than they allow, mosquitto with more than 20.
+const maxQoS2 = 10
+
+// flight is a message on its way to the broker.
+type flight struct {
+	token Token
+	echo  *echo
+	qos2  bool
+}
+
 // send takes from the queue and keeps the window full until ctx ends or the
 // connection does not work.
 func (t *Task) send(ctx context.Context, conn Conn, gen int) error {
-	type flight struct {
-		token Token
-		echo  *echo
-	}
 	noLocal := conn.Info().NoLocal
 	var window []flight
+	qos2 := 0
 	defer func() {
 		for _, f := range window {
 			t.echoes.acknowledged(f.echo, time.Now())
 		}
 	}()
 	for {
-		for len(window) < t.cfg.InFlight && ctx.Err() == nil {
+		for len(window) < t.cfg.InFlight && qos2 < maxQoS2 && ctx.Err() == nil {
 			m, ok := t.queue.take(gen)
 			if !ok {
 				break
 			}
-			var f flight
+			f := flight{qos2: m.QoS == 2}
+			if f.qos2 {
+				qos2++
+			}
 			if !noLocal && t.table.takes(m.Topic) {
 				f.echo = t.echoes.sent(m)
 			}
@@ -99,6 +111,9 @@ func (t *Task) send(ctx context.Context, conn Conn, gen int) error {
 				return nil
 			}
 			t.gauge.out.Add(1)
+			if window[0].qos2 {
+				qos2--
+			}
 			window = window[1:]
 		case <-t.queue.wake:
 		case <-ctx.Done():
@@ -184,13 +199,20 @@ func (t *Task) publish(ctx context.Context, sess session, e Event, must bool) er
 	}
 	opts = append(opts, client.Acknowledge())
 	wait := backoff{ReconnectConfig: ReconnectConfig{Min: retryTaking, Max: takenTimeout}}
-	for {
+	for failures := 0; ; {
 		attempt, cancel := context.WithTimeout(ctx, takenTimeout)
 		err := sess.PublishPayload(attempt, e.Topic, e.Payload, opts...)
 		cancel()
 		var refused *wamp.Error
-		if err == nil || ctx.Err() != nil || errors.As(err, &refused) {
+		var inexpressible *codec.TranscodeError
+		if err == nil || ctx.Err() != nil || errors.As(err, &refused) || errors.As(err, &inexpressible) {
 			return err
+		}
+		// A message that ends the connection each time must not do so for ever.
+		if !errors.Is(err, client.ErrNotConnected) {
+			if failures++; failures == maxTakings {
+				return err
+			}
 		}
 		t.log.Debug("the realm is away; a message waits", "error", err)
 		wait.sleep(ctx)

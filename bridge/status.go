@@ -54,6 +54,7 @@ type gauge struct {
 
 	in, out, connects atomic.Uint64
 	dropped           [reasonCount]atomic.Uint64
+	overrun           atomic.Pointer[overrun]
 
 	mu      sync.Mutex
 	state   string
@@ -62,6 +63,15 @@ type gauge struct {
 	info    ConnInfo
 	version int
 	told    [reasonCount]telling
+}
+
+// overrun counts the events that the present session could not hold.
+type overrun struct{ count func() uint64 }
+
+// lost ends the present session's count.
+func (g *gauge) lost(n uint64) {
+	g.overrun.Store(nil)
+	g.dropped[Overrun].Add(n)
 }
 
 // telling keeps one reason from filling the log.
@@ -143,6 +153,11 @@ func (g *gauge) status(broker string, q *queue) (Status, int) {
 	for i := range g.dropped {
 		if n := g.dropped[i].Load(); n > 0 {
 			s.Dropped[reasonNames[i]] = n
+		}
+	}
+	if o := g.overrun.Load(); o != nil {
+		if n := o.count(); n > 0 {
+			s.Dropped[reasonNames[Overrun]] += n
 		}
 	}
 	return s, version

@@ -23,12 +23,13 @@ const (
 	Echo               // the bridge's own, come back
 	Unchanged          // a retained message that was passed on before
 	Stale              // a retained event that the map does not keep
+	Overrun            // events that came faster than they could be queued
 	reasonCount = iota
 )
 
 var reasonNames = [reasonCount]string{
 	"mapped", "no_map", "bad_topic", "bad_uri", "bad_payload", "offline", "queue_full",
-	"backlog", "refused", "echo", "unchanged", "stale",
+	"backlog", "refused", "echo", "unchanged", "stale", "overrun",
 }
 
 // String is the reason's name in counters.

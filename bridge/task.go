@@ -20,6 +20,7 @@ type session interface {
 	PublishPayload(ctx context.Context, topic string, p wamp.Payload, opts ...client.PublishOption) error
 	Subscribe(ctx context.Context, topic string, h client.EventHandler, opts ...client.SubscribeOption) (*client.Subscription, error)
 	Register(ctx context.Context, procedure string, p client.Procedure, opts ...client.RegisterOption) (*client.Registration, error)
+	DroppedEvents() uint64
 	Done() <-chan struct{}
 	Close(ctx context.Context) error
 }
@@ -29,6 +30,7 @@ const (
 	subscribeTimeout = 10 * time.Second // the broker's answer to SUBSCRIBE
 	takenTimeout     = 10 * time.Second // the realm's PUBLISHED
 	retryTaking      = 100 * time.Millisecond
+	maxTakings       = 10                     // attempts that failed for another reason than a session that is away
 	drainTimeout     = 2 * time.Second        // at the end, for what is queued
 	farewellTimeout  = 500 * time.Millisecond // for the status message, and again for DISCONNECT
 )
@@ -120,6 +122,7 @@ func (t *Task) Run(ctx context.Context) error {
 	t.gauge.set(StateStopped, ConnInfo{}, failure)
 	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
 	defer cancel()
+	t.gauge.lost(sess.DroppedEvents())
 	_ = sess.Close(bye) // it ends either way
 	return failure
 }
@@ -132,6 +135,7 @@ func (t *Task) attach(ctx context.Context) (session, error) {
 		sess, err := t.join(ctx, t.name)
 		if err == nil {
 			if err = t.subscribe(ctx, sess); err == nil {
+				t.gauge.overrun.Store(&overrun{sess.DroppedEvents})
 				t.readyOnce.Do(func() { close(t.ready) })
 				return sess, nil
 			}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +24,10 @@ type conn struct {
 	lost   chan error
 	gone   chan struct{} // closed when a lost connection's goroutines have ended
 	closed sync.Once
+	before []uint16 // what the connection before left unreleased
+
+	mu   sync.Mutex
+	qos2 []*mqtt.PublishToken // of QoS 2, not complete when last looked at
 }
 
 // Info says what was agreed.
@@ -32,7 +38,37 @@ func (c *conn) Lost() <-chan error { return c.lost }
 
 // Publish hands m to the client's writer.
 func (c *conn) Publish(m bridge.Message) bridge.Token {
-	return c.client.Publish(m.Topic, m.QoS, m.Retain, m.Payload)
+	t := c.client.Publish(m.Topic, m.QoS, m.Retain, m.Payload)
+	if p, ok := t.(*mqtt.PublishToken); ok && m.QoS == 2 {
+		c.mu.Lock()
+		c.qos2 = append(slices.DeleteFunc(c.qos2, complete), p)
+		c.mu.Unlock()
+	}
+	return t
+}
+
+// complete reports whether the broker has said PUBCOMP.
+func complete(t *mqtt.PublishToken) bool {
+	select {
+	case <-t.Done():
+		return t.Error() == nil
+	default:
+		return false
+	}
+}
+
+// unreleased are the packet identifiers that the broker may wait for a PUBREL
+// for.
+func (c *conn) unreleased() []uint16 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var ids []uint16
+	for _, t := range c.qos2 {
+		if id := t.MessageID(); !complete(t) && id != 0 {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // errLost is what waits on a connection get when it ends under them.
@@ -106,13 +142,35 @@ func (c *conn) Close(ctx context.Context) {
 	})
 }
 
-// noStore keeps nothing: what must not be lost is in the bridge's queue.
-type noStore struct{}
+// releases is the client's store: what must not be lost is in the bridge's
+// queue, so it keeps nothing. What it seems to hold at the start are PUBRELs for
+// what an earlier connection left unfinished at QoS 2. A persistent session
+// keeps those in the broker, where they would count against its bounds, and
+// where a new message with their identifier would pass for a repetition.
+type releases struct{ ids []uint16 }
 
-func (noStore) Open()                             {}
-func (noStore) Put(string, packets.ControlPacket) {}
-func (noStore) Get(string) packets.ControlPacket  { return nil }
-func (noStore) All() []string                     { return nil }
-func (noStore) Del(string)                        {}
-func (noStore) Close()                            {}
-func (noStore) Reset()                            {}
+func (releases) Open()                             {}
+func (releases) Put(string, packets.ControlPacket) {}
+func (releases) Del(string)                        {}
+func (releases) Close()                            {}
+func (releases) Reset()                            {}
+
+// All returns the keys of outgoing packets, in order.
+func (r releases) All() []string {
+	keys := make([]string, len(r.ids))
+	for i, id := range r.ids {
+		keys[i] = "o." + strconv.Itoa(int(id))
+	}
+	return keys
+}
+
+// Get returns the packet of a key.
+func (r releases) Get(key string) packets.ControlPacket {
+	id, err := strconv.ParseUint(strings.TrimPrefix(key, "o."), 10, 16)
+	if err != nil || !slices.Contains(r.ids, uint16(id)) {
+		return nil
+	}
+	p := packets.NewControlPacket(packets.Pubrel).(*packets.PubrelPacket)
+	p.MessageID = uint16(id)
+	return p
+}

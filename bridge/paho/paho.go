@@ -15,6 +15,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -41,6 +42,7 @@ type Broker struct {
 
 	mu    sync.Mutex
 	plain map[string]bool // URLs that refused the bridge bit
+	last  *conn           // the latest connection
 }
 
 // New checks the URLs of cfg. It opens nothing: certificates are read at every
@@ -115,6 +117,11 @@ func (b *Broker) connect(ctx context.Context, u *url.URL, version uint, receive 
 	if version == bridgeBit {
 		c.info.Protocol, c.info.NoLocal = "bridge", true
 	}
+	b.mu.Lock()
+	if b.last != nil && b.cfg.Session == "persistent" {
+		c.before = b.last.unreleased()
+	}
+	b.mu.Unlock()
 	c.client = mqtt.NewClient(b.options(u, version, c, receive))
 	token := c.client.Connect()
 	select {
@@ -127,6 +134,9 @@ func (b *Broker) connect(ctx context.Context, u *url.URL, version uint, receive 
 		return nil, b.refused(u, token.(*mqtt.ConnectToken), ctx)
 	}
 	c.info.SessionPresent = token.(*mqtt.ConnectToken).SessionPresent()
+	b.mu.Lock()
+	b.last = c
+	b.mu.Unlock()
 	return c, nil
 }
 
@@ -146,10 +156,10 @@ func (b *Broker) options(u *url.URL, version uint, c *conn, receive func(bridge.
 	o.SetConnectRetry(false)
 	o.SetOrderMatters(true)
 	o.SetAutoAckDisabled(true)
-	o.SetStore(noStore{})
+	o.SetStore(releases{c.before})
 	o.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return c.guard, nil })
 	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) {
-		c.lost <- fmt.Errorf("connection to %s lost: %w", c.info.URL, err)
+		c.lost <- fmt.Errorf("connection to %s lost: %w", c.info.URL, plainly(err))
 		close(c.gone)
 	})
 	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
@@ -165,6 +175,18 @@ func (b *Broker) options(u *url.URL, version uint, c *conn, receive func(bridge.
 		o.SetWill(s.Topic, s.Offline, 1, true)
 	}
 	return o
+}
+
+// plainly leaves out the addresses, which differ each time.
+func plainly(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err
+	}
+	if errors.Is(err, io.EOF) {
+		return errors.New("the broker has closed it")
+	}
+	return err
 }
 
 // refusedError is an answer of the broker, or the lack of one.
@@ -196,7 +218,7 @@ func (b *Broker) refused(u *url.URL, token *mqtt.ConnectToken, ctx context.Conte
 	if silent {
 		return &refusedError{fmt.Sprintf("%s: no answer within %v", at, connectTimeout), false}
 	}
-	return &refusedError{fmt.Sprintf("%s: %v", at, err), ctx.Err() == nil}
+	return &refusedError{fmt.Sprintf("%s: %v", at, plainly(err)), ctx.Err() == nil}
 }
 
 // open opens the connection below MQTT.
