@@ -183,7 +183,8 @@ func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
 	seq.start(ctx, "listeners")
 	seq.start(ctx, "http")
 	g.health.become(StateOK)
-	g.log.Info("gateway started", "realm", g.realm, "devices", len(g.cfg.Devices.List))
+	g.log.Info("gateway started", "realm", g.realm, "devices", len(g.cfg.Devices.List),
+		"http", texts(g.bound.HTTP), "rawsocket", texts(g.bound.RawSocket), "unix", g.bound.Unix, "mqtt", texts(g.bound.MQTT))
 	close(g.ready)
 
 	var failure error
@@ -206,6 +207,14 @@ func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
 		g.log.Warn("second signal: putting actuators into their safe state, and leaving", "signal", s.String())
 		return errors.Join(ErrForced, g.haltActuators())
 	}
+}
+
+func texts(addresses []net.Addr) []string {
+	out := make([]string, len(addresses))
+	for i, a := range addresses {
+		out[i] = a.String()
+	}
+	return out
 }
 
 // haltActuators puts every actuator into its safe state.

@@ -72,10 +72,10 @@ func (o *clientOptions) join() (context.Context, *client.Session, func(), error)
 
 // hints say what to do about the errors that people meet.
 var hints = map[string]string{
-	wamp.ErrNoSuchProcedure:      "nobody has registered it; 'postern call device.list' tells what the devices offer",
-	wamp.ErrNoSuchRealm:          "choose another with --realm",
-	wamp.ErrNotAuthorized:        "the role of this session may not do that; see 'realms' in the gateway's configuration",
-	wamp.ErrNoMatchingAuthMethod: "the realm does not accept anonymous sessions; see 'anonymous' in the gateway's configuration",
+	wamp.ErrNoSuchProcedure:        "'postern call device.list' tells what the devices offer",
+	wamp.ErrNoSuchRealm:            "choose another with --realm",
+	wamp.ErrNotAuthorized:          "the role of this session may not do that; see 'realms' in the gateway's configuration",
+	wamp.ErrNoMatchingAuthMethod:   "the realm does not accept anonymous sessions; see 'anonymous' in the gateway's configuration",
 	wamp.ErrProcedureAlreadyExists: "another session offers it already",
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/postern-iot/postern/devices"
 	"github.com/postern-iot/postern/devices/all"
+	"github.com/postern-iot/postern/gateway/config/strict"
 )
 
 func newDrivers() *cobra.Command {
@@ -43,4 +44,43 @@ func listDrivers(w io.Writer, table *devices.Table) error {
 		fmt.Fprintf(t, "%s\t%s\n", d.Type, d.Summary)
 	}
 	return t.Flush()
+}
+
+func explainDriver(w io.Writer, d *devices.Driver) error {
+	fmt.Fprintf(w, "%s: %s\n\n%s\n\n", d.Type, d.Summary, strings.TrimSpace(d.Doc))
+	fmt.Fprint(w, "In the configuration, under devices, list:\n\n")
+	lead := "  - "
+	for line := range strings.Lines(strings.TrimSpace(d.Example) + "\n") {
+		fmt.Fprint(w, lead+line)
+		lead = "    "
+	}
+	fmt.Fprint(w, "\nKeys, beside name and type:\n\n")
+	if err := strict.WriteKeys(w, d.NewParams()); err != nil {
+		return err
+	}
+	if len(d.Readings) > 0 {
+		fmt.Fprint(w, "\nReadings, as events <prefix>.<name>.<reading>:\n\n")
+		t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+		for _, r := range d.Readings {
+			fmt.Fprintf(t, "  %s\t%s %s\t%s\n", r.Name, r.Type, r.Unit, r.Doc)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
+	if len(d.Procedures) > 0 {
+		fmt.Fprint(w, "\nProcedures, as <prefix>.<name>.<procedure>:\n\n")
+		for _, p := range d.Procedures {
+			var args []string
+			for _, a := range p.Args {
+				word := a.Name + " " + a.Type
+				if a.Optional {
+					word = "[" + word + "]"
+				}
+				args = append(args, word)
+			}
+			fmt.Fprintf(w, "  %s(%s)\n      %s\n", p.Name, strings.Join(args, ", "), p.Doc)
+		}
+	}
+	return nil
 }

@@ -129,24 +129,25 @@ func running(command []string) client.Procedure {
 			}
 			return nil, err
 		}
-		if v, err := codec.JSON.DecodeValue(bytes.TrimSpace(out.Bytes())); err == nil {
+		if v, err := codec.JSON.DecodeValue(bytes.TrimSpace(out.buf.Bytes())); err == nil {
 			return client.Return(v), nil
 		}
-		return client.Return(strings.TrimRight(strings.ToValidUTF8(out.String(), "�"), "\r\n")), nil
+		return client.Return(strings.TrimRight(strings.ToValidUTF8(out.buf.String(), "�"), "\r\n")), nil
 	}
 }
 
-// bounded is a buffer that refuses to grow beyond maxOutput.
+// bounded is a buffer that refuses to grow beyond maxOutput. It has nothing of
+// bytes.Buffer's but what goes through Write: ReadFrom would know no bound.
 type bounded struct {
-	bytes.Buffer
+	buf  bytes.Buffer
 	full bool
 }
 
 // Write implements io.Writer.
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxOutput {
+	if b.buf.Len()+len(p) > maxOutput {
 		b.full = true
 		return 0, io.ErrShortWrite
 	}
-	return b.Buffer.Write(p)
+	return b.buf.Write(p)
 }

@@ -353,3 +353,40 @@ func anchorOf(heading string) string {
 		return -1
 	}, strings.ToLower(heading))
 }
+
+// WriteKeys writes the keys of the struct that target points to as text for a
+// terminal: each with what it takes, its default there, and its meaning.
+func WriteKeys(w io.Writer, target any) error {
+	var b strings.Builder
+	writeKeys(&b, reflect.ValueOf(target).Elem(), "  ")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func writeKeys(b *strings.Builder, v reflect.Value, indent string) {
+	for _, f := range fieldsOf(v.Type()) {
+		if f.inline {
+			continue
+		}
+		fv := v.FieldByIndex(f.index)
+		s, _ := shapeOf(f.typ, f)
+		about := strings.ReplaceAll(f.kind(), "`", "")
+		switch {
+		case f.required:
+			about += "; required"
+		case s < shapeStruct && !fv.IsZero() && (s != shapeList || f.element().scalar()):
+			about += "; default " + writeValue(fv, f)
+		}
+		fmt.Fprintf(b, "%s%s: %s\n", indent, f.key, about)
+		for _, l := range wrap(f.doc, 90-len(indent)) {
+			fmt.Fprintf(b, "%s    %s\n", indent, l)
+		}
+		if s == shapeStruct {
+			writeKeys(b, structValue(fv), indent+"    ")
+		} else if s == shapeList || s == shapeMap {
+			if el := deref(f.typ.Elem()); el.Kind() == reflect.Struct && !f.element().scalar() {
+				writeKeys(b, newValue(el), indent+"    ")
+			}
+		}
+	}
+}

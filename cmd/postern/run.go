@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postern-iot/postern/devices/all"
+	"github.com/postern-iot/postern/gateway"
+	"github.com/postern-iot/postern/gateway/config"
+)
+
+// runOptions are the flags of run, which is also what happens without a
+// command.
+type runOptions struct {
+	config string
+	quiet  bool
+}
+
+func (o *runOptions) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&o.config, "config", "c", "", "configuration; without one, simulated devices run, for this machine only")
+	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "without a configuration, do not show the readings")
+}
+
+func newRun() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run [-c FILE]",
+		Short: "Run the gateway",
+		Long: "run runs the gateway until SIGINT (Ctrl-C) or SIGTERM; actuators are then in their safe state. A second signal\n" +
+			"does that and nothing else, and leaves with status 1.",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
+	}
+	o.flags(cmd)
+	return cmd
+}
+
+func (o *runOptions) run(cmd *cobra.Command) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	if o.config == "" {
+		return o.demo(cmd, config.Demo(), signals)
+	}
+	cfg, err := load(cmd, o.config)
+	if err != nil {
+		return err
+	}
+	g, err := gateway.New(cfg, gateway.Options{Version: versionText(), Drivers: all.Table(), Log: gateway.NewLogger(cfg.Log, cmd.ErrOrStderr())})
+	if err != nil {
+		return err
+	}
+	return g.Run(context.Background(), signals)
+}
+
+// demo runs what there is without a configuration, and shows what happens.
+func (o *runOptions) demo(cmd *cobra.Command, cfg *config.Config, signals <-chan os.Signal) error {
+	cfg.Log.Level = "warn"
+	view := newView(cmd.OutOrStdout(), cmd.ErrOrStderr())
+	g, err := gateway.New(cfg, gateway.Options{Version: versionText(), Drivers: all.Table(), Log: gateway.NewLogger(cfg.Log, view.log())})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		select {
+		case <-g.Ready():
+		case <-ctx.Done():
+			return
+		}
+		banner(cmd.OutOrStdout(), g)
+		if o.quiet {
+			return
+		}
+		if err := view.follow(ctx, g.Dial("terminal"), g.Realm(), cfg.Devices.Prefix); err != nil && ctx.Err() == nil {
+			fmt.Fprintf(view.log(), "the readings cannot be shown: %v\n", err)
+		}
+	}()
+	err = g.Run(ctx, signals)
+	cancel()
+	if !errors.Is(err, gateway.ErrForced) {
+		<-shown
+	}
+	if err == nil {
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "Stopped; all actuators are in their safe state.")
+	}
+	return err
+}
+
+// banner says what is there and what can be done with it.
+func banner(w io.Writer, g *gateway.Gateway) {
+	a := g.Addresses()
+	fmt.Fprintf(w, "Postern %s with simulated devices, for this machine only. Ctrl-C stops it.\n\n", versionText())
+	line := func(what, scheme string, addresses []net.Addr, path, more string) {
+		for _, address := range addresses {
+			fmt.Fprintf(w, "  %-6s %s://%s%s%s\n", what, scheme, address, path, more)
+		}
+	}
+	line("page", "http", a.HTTP, "/", "")
+	line("WAMP", "ws", a.HTTP, "/ws", "   realm "+g.Realm())
+	line("", "rs", a.RawSocket, "", "")
+	line("MQTT", "mqtt", a.MQTT, "", "")
+	fmt.Fprintf(w, "\n  try    postern call device.relay.set true\n         postern subscribe device. --match prefix\n         postern init\n")
+	if _, err := os.Stat("postern.yaml"); err == nil {
+		fmt.Fprintf(w, "\n  postern.yaml is here, and not used: postern run -c postern.yaml\n")
+	}
+	fmt.Fprintf(w, "\n%s\n", time.Now().Format("Readings, since 15:04:05:"))
+}
