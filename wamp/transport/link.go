@@ -39,12 +39,7 @@ type link struct {
 
 func (l *link) init(conn net.Conn, timeout time.Duration, readLimit int) {
 	l.conn = conn
-	if l.timeout = timeout; timeout <= 0 {
-		l.timeout = writeTimeout
-	}
-	if readLimit <= 0 {
-		readLimit = DefaultReadLimit
-	}
+	l.timeout = positive(timeout, writeTimeout)
 	l.SetReadLimit(readLimit)
 	l.source.Conn, l.source.alive = conn, &l.alive
 	l.info.Local, l.info.Remote = conn.LocalAddr(), conn.RemoteAddr()
@@ -75,7 +70,7 @@ func underTLS(conn net.Conn) net.Conn {
 func (l *link) Info() *Info { return &l.info }
 
 // SetReadLimit implements Conn.
-func (l *link) SetReadLimit(bytes int) { l.limit.Store(int64(bytes)) }
+func (l *link) SetReadLimit(bytes int) { l.limit.Store(int64(positive(bytes, DefaultReadLimit))) }
 
 // Write implements Conn.
 func (l *link) Write(messages ...[]byte) error {
@@ -122,10 +117,7 @@ func (l *link) whyEnded(err error) error {
 
 // startKeepAlive begins to ping, with ping's frame.
 func (l *link) startKeepAlive(interval, timeout time.Duration, ping []byte) {
-	if timeout <= 0 {
-		timeout = pingTimeout
-	}
-	l.alive.start(interval, timeout,
+	l.alive.start(interval, positive(timeout, pingTimeout),
 		func() bool { return l.tryFrame(ping) },
 		func(silence time.Duration) {
 			err := fmt.Errorf("the peer has been silent for %v and did not answer a ping", silence)

@@ -18,8 +18,8 @@ import (
 type network struct {
 	name string
 	make func(t testing.TB, client, server net.Conn, ping time.Duration) Conn
-	// frames: a ping that it sends, the answer, and a message to it
-	ping, pong, message []byte
+	// frames: a ping that it sends, the answer, a message and a ping to it
+	ping, pong, message, pinged []byte
 }
 
 var networks = []network{
@@ -28,14 +28,14 @@ var networks = []network{
 			opts := NewRawSocket()
 			opts.PingInterval = ping
 			return rawServer(t, client, server, opts)
-		}, []byte{1, 0, 0, 0}, []byte{2, 0, 0, 0}, []byte{0, 0, 0, 1, 'x'},
+		}, []byte{1, 0, 0, 0}, []byte{2, 0, 0, 0}, []byte{0, 0, 0, 1, 'x'}, []byte{1, 0, 0, 0},
 	},
 	{
 		"websocket", func(t testing.TB, client, server net.Conn, ping time.Duration) Conn {
 			ws := NewWebSocket()
 			ws.PingInterval = ping
 			return webSocketServer(t, client, server, ws, "wamp.2.json")
-		}, []byte{0x89, 0}, wsFrame(0x8a, true, nil), wsFrame(0x81, true, []byte("x")),
+		}, []byte{0x89, 0}, wsFrame(0x8a, true, nil), wsFrame(0x81, true, []byte("x")), wsFrame(0x89, true, nil),
 	},
 }
 
@@ -108,6 +108,17 @@ func TestUnresponsivePeerEndsWrite(t *testing.T) {
 		}
 		if again := c.Write([]byte("b")); !errors.Is(again, err) {
 			t.Errorf("the error was not final: %v", again)
+		}
+	})
+}
+
+// A peer that pings and does not read the answers must not hold the reader.
+func TestUnreadPongEndsRead(t *testing.T) {
+	onNetworks(t, 0, func(t *testing.T, client net.Conn, c Conn, n network) {
+		go client.Write(n.pinged)
+		_, err := c.Read()
+		if !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ErrFraming) {
+			t.Errorf("error %v", err)
 		}
 	})
 }

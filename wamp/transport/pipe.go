@@ -32,8 +32,8 @@ func Pipe(c codec.Codec) (a, b Conn) {
 	infoA, infoB := info, info
 	endA := &pipeEnd{in: ba, out: ab, info: &infoA}
 	endB := &pipeEnd{in: ab, out: ba, info: &infoB}
-	endA.SetReadLimit(DefaultReadLimit)
-	endB.SetReadLimit(DefaultReadLimit)
+	endA.SetReadLimit(0)
+	endB.SetReadLimit(0)
 	return endA, endB
 }
 
@@ -61,7 +61,7 @@ func (p *pipeEnd) Read() ([]byte, error) {
 func (p *pipeEnd) Write(messages ...[]byte) error { return p.out.put(messages) }
 
 // SetReadLimit implements Conn.
-func (p *pipeEnd) SetReadLimit(limit int) { p.limit.Store(int64(limit)) }
+func (p *pipeEnd) SetReadLimit(bytes int) { p.limit.Store(int64(positive(bytes, DefaultReadLimit))) }
 
 // Close implements Conn.
 func (p *pipeEnd) Close() error {

@@ -104,13 +104,6 @@ func RejectRawSocket(conn net.Conn) error {
 	return errors.Join(err, c.Close())
 }
 
-func positive[T int | time.Duration](v, otherwise T) T {
-	if v > 0 {
-		return v
-	}
-	return otherwise
-}
-
 // rawSocketConn is a RawSocket connection of either side.
 type rawSocketConn struct {
 	link

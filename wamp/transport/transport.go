@@ -39,8 +39,8 @@ type Conn interface {
 	// ErrTooLarge: a message is above Info.MaxWrite, and nothing was sent.
 	Write(messages ...[]byte) error
 	// SetReadLimit bounds the size of the messages that Read accepts, in
-	// bytes, beginning with the next Read. A larger one is refused by its
-	// header, unread.
+	// bytes, beginning with the next Read; 0 means DefaultReadLimit. A larger
+	// one is refused by its header, unread.
 	SetReadLimit(bytes int)
 	// Close ends the connection, orderly where the transport knows how to: what
 	// was written before arrives, if the peer reads it within a second.
@@ -89,6 +89,14 @@ const (
 	pingInterval     = 20 * time.Second
 	pingTimeout      = 20 * time.Second
 )
+
+// positive is v, or otherwise when a caller left it out.
+func positive[T int | time.Duration](v, otherwise T) T {
+	if v > 0 {
+		return v
+	}
+	return otherwise
+}
 
 func tooLarge(size uint64, limit int64) error {
 	return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, size, limit)

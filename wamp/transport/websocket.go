@@ -120,12 +120,8 @@ func (ws *WebSocket) Upgrade(w http.ResponseWriter, r *http.Request) (Conn, erro
 	if err != nil {
 		return nil, fmt.Errorf("refused WebSocket request: %w", err)
 	}
-	limit := ws.ReadLimit
-	if limit <= 0 {
-		limit = firstReadLimit
-	}
 	conn.info = Info{Transport: "websocket", Codec: c, TLS: r.TLS, Header: r.Header}
-	conn.open(wire, conn.source.Conn, false, ws.WriteTimeout, limit)
+	conn.open(wire, conn.source.Conn, false, ws.WriteTimeout, positive(ws.ReadLimit, firstReadLimit))
 	conn.startKeepAlive(ws.PingInterval, ws.PingTimeout, conn.control(websocket.PingMessage, nil))
 	return conn, nil
 }
@@ -191,7 +187,11 @@ func (c *webSocketConn) open(wire *websocket.Conn, conn net.Conn, client bool, t
 	c.source.mute = true
 	c.header = c.dataHeader
 	wire.SetPingHandler(func(payload string) error {
-		return c.frame(c.control(websocket.PongMessage, []byte(payload)))
+		err := c.frame(c.control(websocket.PongMessage, []byte(payload)))
+		if err != nil {
+			c.source.err = err // the network's failure, not the peer's frame
+		}
+		return err
 	})
 	wire.SetPongHandler(func(string) error { return nil })
 	wire.SetCloseHandler(func(code int, _ string) error {
