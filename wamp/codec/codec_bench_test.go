@@ -1,7 +1,11 @@
 package codec_test
 
 import (
+	"encoding/json"
 	"testing"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/postern-iot/postern/wamp"
 	"github.com/postern-iot/postern/wamp/codec"
@@ -141,5 +145,24 @@ func BenchmarkLarge(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkLibraries decodes what BenchmarkDecodeValue does with the
+// serializations' libraries, without the scan that they need beforehand.
+func BenchmarkLibraries(b *testing.B) {
+	for c, decode := range map[codec.Codec]func([]byte, any) error{
+		codec.JSON: json.Unmarshal, codec.MessagePack: msgpack.Unmarshal, codec.CBOR: cbor.Unmarshal,
+	} {
+		b.Run(c.Name(), func(b *testing.B) {
+			b.ReportAllocs()
+			raw := benchMessages(b, c)[0].(*wamp.Call).KwArgs
+			for b.Loop() {
+				var v map[string]any
+				if err := decode(raw, &v); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -256,7 +256,7 @@ func (r *reader) value(t token) any {
 func (r *reader) stringOrBinary(t token) any {
 	content, k := t.in(r.b), t.kind
 	if t.coded {
-		content, k = r.syntax.content(nil, r.b, t)
+		content, k = r.syntax.content([]byte{}, r.b, t)
 	}
 	if k == kindString {
 		return string(content)
