@@ -55,7 +55,7 @@ func locate(pin, chip string, chips []chipInfo, failed []error) (Address, error)
 		for _, a := range found {
 			where = append(where, fmt.Sprintf("%s (%s)", a.Path, a.Chip))
 		}
-		return Address{}, fmt.Errorf("find GPIO line %q: several chips have it: %s; name one with chip:", pin, strings.Join(where, ", "))
+		return Address{}, fmt.Errorf("find GPIO line %q: several chips have it: %s; choose one by the parameter chip", pin, strings.Join(where, ", "))
 	case len(failed) > 0:
 		return Address{}, fmt.Errorf("find GPIO line %q: %w", pin, failed[0])
 	}

@@ -92,7 +92,7 @@ func TestLocate(t *testing.T) {
 		{"by offset on a path", "5", "/dev/gpiochip1", []chipInfo{expander, pi4}, nil, "/dev/gpiochip1:5", ""},
 		{"chip chosen", "GPIO5", "usb-io", []chipInfo{pi4, double}, nil, "/dev/gpiochip7:5", ""},
 		{"unreadable chip that does not matter", "GPIO5", "", []chipInfo{pi4}, denied, "/dev/gpiochip0:5", ""},
-		{"ambiguous", "GPIO5", "", []chipInfo{pi4, double}, nil, "", "/dev/gpiochip0 (pinctrl-bcm2711), /dev/gpiochip7 (usb-io); name one with chip:"},
+		{"ambiguous", "GPIO5", "", []chipInfo{pi4, double}, nil, "", "/dev/gpiochip0 (pinctrl-bcm2711), /dev/gpiochip7 (usb-io); choose one by the parameter chip"},
 		{"unreadable", "GPIO5", "", nil, denied, "", "permission denied"},
 		{"no chip", "GPIO5", "", nil, nil, "", "no GPIO chip (searched /dev/gpiochip*)"},
 		{"no such line", "PUMP", "", []chipInfo{expander, pi4}, nil, "", "searched /dev/gpiochip0 (pinctrl-bcm2711, 58 lines), /dev/gpiochip1 (raspberrypi-exp-gpio, 8 lines)"},

@@ -333,10 +333,10 @@ func (l *Line) WaitEdges(deadline time.Time, buf []Event) (int, error) {
 	l.mu.Lock()
 	gen, soft := l.gen, l.soft
 	l.mu.Unlock()
-	fetch := func(deadline time.Time, buf []Event) (int, error) { return l.fetch(gen, deadline, buf) }
 	if soft == nil {
 		return l.fetch(gen, deadline, buf)
 	}
+	fetch := func(deadline time.Time, buf []Event) (int, error) { return l.fetch(gen, deadline, buf) }
 	return soft.wait(deadline, buf, fetch, func() (bool, error) {
 		v, err := l.Level()
 		return bool(v), err

@@ -223,10 +223,10 @@ func (p *simPin) WaitEdges(deadline time.Time, buf []Event) (int, error) {
 	p.wire.mu.Lock()
 	gen, soft := p.gen, p.soft
 	p.wire.mu.Unlock()
-	fetch := func(deadline time.Time, buf []Event) (int, error) { return p.fetch(gen, deadline, buf) }
 	if soft == nil {
-		return fetch(deadline, buf)
+		return p.fetch(gen, deadline, buf)
 	}
+	fetch := func(deadline time.Time, buf []Event) (int, error) { return p.fetch(gen, deadline, buf) }
 	return soft.wait(deadline, buf, fetch, func() (bool, error) { return bool(p.Read()), nil })
 }
 

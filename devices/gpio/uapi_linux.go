@@ -72,9 +72,9 @@ type uapiLineInfo struct {
 	name     [32]byte
 	consumer [32]byte
 	offset   uint32
-	numAttrs uint32
+	_        uint32 // the number of attributes
 	flags    uint64
-	attrs    [10]uapiLineAttr
+	_        [10]uapiLineAttr
 	_        [4]uint32
 }
 

@@ -1,0 +1,137 @@
+package serial
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	tarm "github.com/tarm/serial"
+	"golang.org/x/sys/unix"
+)
+
+// byID is where udev links serial adapters by what they are.
+const byID = "/dev/serial/by-id"
+
+// twin is a port opened twice. tarm's descriptor has set the line and holds
+// the port, so that the settings stay; but it blocks, cannot tell a timeout
+// from an unplugged adapter, and its Close waits for a pending Read. So the
+// second, non-blocking descriptor of the same port does the input and output.
+type twin struct {
+	holder *tarm.Port
+	file   *os.File
+	conn   syscall.RawConn
+
+	once sync.Once
+	err  error
+}
+
+// openPort opens and sets up a port, and keeps others from opening it.
+func openPort(p *Params) (port, error) {
+	stop := tarm.Stop1
+	if p.StopBits == 2 {
+		stop = tarm.Stop2
+	}
+	holder, err := tarm.OpenPort(&tarm.Config{
+		Name: p.Port, Baud: p.Baud, Size: byte(p.DataBits), Parity: tarm.Parity(parity[p.Parity]), StopBits: stop,
+	})
+	if err != nil {
+		return nil, explain(p.Port, err)
+	}
+	t := &twin{holder: holder}
+	if err := t.open(p.Port); err != nil {
+		holder.Close()
+		return nil, explain(p.Port, err)
+	}
+	return t, nil
+}
+
+func (t *twin) open(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	conn, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return err
+	}
+	var step error
+	err = conn.Control(func(fd uintptr) {
+		// TIOCEXCL keeps others out, but not root; the lock keeps out those
+		// who ask for it, as another gateway does.
+		if step = unix.Flock(int(fd), unix.LOCK_EX|unix.LOCK_NB); errors.Is(step, unix.EWOULDBLOCK) {
+			step = unix.EBUSY
+		}
+		if step == nil {
+			step = unix.IoctlSetInt(int(fd), unix.TIOCEXCL, 0)
+		}
+		if step == nil { // what came before the line was set up is garbage
+			step = unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCIFLUSH)
+		}
+	})
+	if err = errors.Join(err, step); err != nil {
+		f.Close()
+		return err
+	}
+	t.file, t.conn = f, conn
+	return nil
+}
+
+func (t *twin) Read(p []byte) (int, error)         { return t.file.Read(p) }
+func (t *twin) Write(p []byte) (int, error)        { return t.file.Write(p) }
+func (t *twin) SetReadDeadline(d time.Time) error  { return t.file.SetReadDeadline(d) }
+func (t *twin) SetWriteDeadline(d time.Time) error { return t.file.SetWriteDeadline(d) }
+
+// Close implements port. What was not sent yet is thrown away: waiting for it
+// would take as long as the other end likes.
+func (t *twin) Close() error {
+	t.once.Do(func() {
+		t.conn.Control(func(fd uintptr) {
+			unix.IoctlSetInt(int(fd), unix.TIOCNXCL, 0)
+			unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCIOFLUSH)
+		})
+		t.err = errors.Join(t.file.Close(), t.holder.Close())
+	})
+	return t.err
+}
+
+// explain says what to do about a port that cannot be opened.
+func explain(name string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("open serial port %s: %w: is the adapter plugged in? %s", name, err, present(byID))
+	case errors.Is(err, fs.ErrPermission):
+		group := "dialout"
+		if st, statErr := os.Stat(name); statErr == nil {
+			if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Gid != 0 {
+				group = strconv.Itoa(int(sys.Gid))
+				if g, lookErr := user.LookupGroupId(group); lookErr == nil {
+					group = g.Name
+				}
+			}
+		}
+		return fmt.Errorf("open serial port %s: %w: the gateway's user must be in the group %s (sudo usermod -aG %s USER, then start it again)", name, err, group, group)
+	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("open serial port %s: %w: another program uses it; sudo lsof %s shows which", name, err, name)
+	case errors.Is(err, unix.ENOTTY):
+		return fmt.Errorf("open serial port %s: %w: it is not a serial port", name, err)
+	}
+	return fmt.Errorf("open serial port %s: %w", name, err)
+}
+
+// present lists the adapters that are there.
+func present(dir string) string {
+	links, _ := filepath.Glob(filepath.Join(dir, "*"))
+	if len(links) == 0 {
+		return "There is none in " + dir + "."
+	}
+	return "There are " + strings.Join(links, ", ") + "."
+}

@@ -1,0 +1,242 @@
+package serial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+// terminal is a pty pair: the device opens the slave by its name, the test
+// plays the other end.
+type terminal struct {
+	master *os.File
+	name   string
+}
+
+func newTerminal(t *testing.T) *terminal {
+	t.Helper()
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := slave.Name()
+	slave.Close()
+	t.Cleanup(func() { master.Close() })
+	return &terminal{master: master, name: name}
+}
+
+func (x *terminal) send(t *testing.T, s string) {
+	t.Helper()
+	if _, err := x.master.Write([]byte(s)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func run(t *testing.T, p Params) (dev *device, o *outlet, stop context.CancelFunc, result chan error) {
+	t.Helper()
+	dev, err := newDevice(p, func() (port, error) { return openPort(&p) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	o, result = newOutlet(), make(chan error, 1)
+	go func() { result <- dev.Run(ctx, o) }()
+	return dev, o, cancel, result
+}
+
+func await(t *testing.T, result chan error) error {
+	t.Helper()
+	select {
+	case err := <-result:
+		return err
+	case <-time.After(5 * time.Second):
+		t.Fatal("Run does not return")
+		return nil
+	}
+}
+
+func TestTerminal(t *testing.T) {
+	x := newTerminal(t)
+	p := with(formatCSV, Field{Name: "a"}, Field{Name: "b"})
+	p.Port, p.Baud, p.DataBits, p.Parity, p.StopBits = x.name, 57600, 7, "even", 2
+	dev, o, stop, result := run(t, p)
+	o.until(t, "ready")
+	x.send(t, "1,2\r\n3,")
+	x.send(t, "4\n")
+	if have := o.until(t, "b=4"); have != "a=1 b=2 a=3 b=4" {
+		t.Errorf("%q", have)
+	}
+
+	// tarm has set the line, and it stays set.
+	f, err := os.OpenFile(x.name, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err == nil { // as root, whom TIOCEXCL lets through
+		term, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A pty keeps CS8 and no parity whatever it is told.
+		if term.Cflag&unix.CBAUD != unix.B57600 || term.Cflag&unix.CSTOPB == 0 || term.Lflag != 0 || term.Oflag != 0 {
+			t.Errorf("termios %+v", term)
+		}
+		f.Close()
+	}
+	_, err = openPort(&p)
+	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), x.name) || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("a second open: %v", err)
+	}
+
+	if n, err := call(t, dev, "write", []byte("go")); err != nil || n != int64(3) {
+		t.Errorf("write: %v, %v", n, err)
+	}
+	buf := make([]byte, 100)
+	if n, err := x.master.Read(buf); err != nil || string(buf[:n]) != "go\n" {
+		t.Errorf("the other end got %q, %v", buf[:n], err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		n, err := x.master.Read(buf)
+		if err == nil && string(buf[:n]) == "ask\n" {
+			_, err = x.master.Write([]byte("5,6\n"))
+		}
+		answered <- err
+	}()
+	if v, err := call(t, dev, "transact", []byte("ask")); err != nil || v != "5,6" {
+		t.Errorf("transact: %v, %v", v, err)
+	}
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	stop()
+	if err := await(t, result); err != nil {
+		t.Error(err)
+	}
+	// It is free again.
+	again, err := openPort(&p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+	again.Close()
+}
+
+func TestTerminalNoise(t *testing.T) {
+	x := newTerminal(t)
+	p := with(formatJSON, Field{Name: "a"})
+	p.Port = x.name
+	_, o, stop, result := run(t, p)
+	o.until(t, "ready")
+	x.send(t, `{"a":1}`+"\n")
+	o.until(t, "a=1")
+	noise := make([]byte, 1<<20)
+	for i := range noise {
+		noise[i] = byte(i*7 + i>>8)
+	}
+	go x.master.Write(append(noise, '\n'))
+	o.until(t, "degraded")
+	for i := 0; ; i++ { // the first may be the end of the noise
+		x.send(t, fmt.Sprintf("{\"a\":%d}\n", 100+i))
+		if i == 3 {
+			break
+		}
+	}
+	o.until(t, "a=103")
+	stop()
+	if err := await(t, result); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUnplug(t *testing.T) {
+	before := descriptors(t)
+	for range 50 {
+		x := newTerminal(t)
+		p := textParams()
+		p.Port = x.name
+		dev, o, stop, result := run(t, p)
+		o.until(t, "ready")
+		x.send(t, "a\n")
+		o.until(t, "line=a")
+		start := time.Now()
+		x.master.Close()
+		err := await(t, result)
+		if err == nil || !strings.Contains(err.Error(), "unplugged") || !strings.Contains(err.Error(), x.name) {
+			t.Fatalf("Run: %v", err)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("noticed after %v", took)
+		}
+		if _, err := call(t, dev, "write", []byte("x")); err == nil {
+			t.Error("write to a port that is gone")
+		}
+		stop()
+	}
+	if after := descriptors(t); after > before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
+}
+
+// A device that holds off the line ends a write, and Close does not wait for
+// what was not sent.
+func TestStuckWriteEnds(t *testing.T) {
+	x := newTerminal(t)
+	p := textParams()
+	p.Port, p.Baud, p.MaxLine = x.name, 4_000_000, maxMaxLine
+	dev, o, stop, result := run(t, p)
+	o.until(t, "ready")
+	if _, err := call(t, dev, "write", make([]byte, maxMaxLine)); err == nil || !strings.Contains(err.Error(), "wamp.error.timeout") {
+		t.Errorf("write: %v", err)
+	}
+	start := time.Now()
+	stop()
+	if err := await(t, result); err != nil || time.Since(start) > time.Second {
+		t.Errorf("Run: %v after %v", err, time.Since(start))
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "file")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := textParams()
+	p.Port = "/dev/does-not-exist"
+	if _, err := openPort(&p); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), p.Port) || !strings.Contains(err.Error(), "/dev/serial/by-id") {
+		t.Errorf("missing: %v", err)
+	}
+	p.Port = plain
+	if _, err := openPort(&p); !errors.Is(err, unix.ENOTTY) || !strings.Contains(err.Error(), "not a serial port") {
+		t.Errorf("a file: %v", err)
+	}
+	if err := explain(plain, fs.ErrPermission); !strings.Contains(err.Error(), "in the group") {
+		t.Errorf("no access: %v", err)
+	}
+	if have := present(dir); have != "There are "+plain+"." {
+		t.Errorf("%q", have)
+	}
+	if have := present(filepath.Join(dir, "none")); !strings.HasPrefix(have, "There is none in ") {
+		t.Errorf("%q", have)
+	}
+	if err := explain("/dev/ttyX", syscall.EINVAL); !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), "/dev/ttyX") {
+		t.Errorf("other: %v", err)
+	}
+}

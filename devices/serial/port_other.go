@@ -1,0 +1,13 @@
+//go:build !linux
+
+package serial
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
+
+func openPort(p *Params) (port, error) {
+	return nil, fmt.Errorf("open serial port %s: not on %s, only on Linux: %w", p.Port, runtime.GOOS, errors.ErrUnsupported)
+}
