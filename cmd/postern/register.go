@@ -24,7 +24,6 @@ const maxOutput = 1 << 20
 func newRegister() *cobra.Command {
 	var o clientOptions
 	var value string
-	var count int
 	cmd := &cobra.Command{
 		Use:   "register URI [--value JSON | -- COMMAND ARGUMENT...]",
 		Short: "Offer a procedure, until Ctrl-C",
@@ -58,23 +57,22 @@ func newRegister() *cobra.Command {
 				}
 				answer = running(command)
 			}
-			return serve(cmd, &o, uri, count, answer)
+			return serve(cmd, &o, uri, answer)
 		},
 	}
 	o.flags(cmd)
 	cmd.Flags().StringVar(&value, "value", "", "answer every call with this value")
-	cmd.Flags().IntVar(&count, "count", 0, "end after this many calls; 0 for never")
 	return cmd
 }
 
 // serve registers the procedure and stays until the end.
-func serve(cmd *cobra.Command, o *clientOptions, uri string, count int, answer client.Procedure) error {
+func serve(cmd *cobra.Command, o *clientOptions, uri string, answer client.Procedure) error {
 	ctx, s, leave, err := o.join()
 	if err != nil {
 		return err
 	}
 	defer leave()
-	p := &printer{left: count, bounded: count > 0, finished: make(chan struct{})}
+	p := &printer{finished: make(chan struct{})}
 	bound, cancel := context.WithTimeout(ctx, o.timeout)
 	_, err = s.Register(bound, uri, func(ctx context.Context, inv *client.Invocation) (*client.Result, error) {
 		r, err := answer(ctx, inv)
@@ -95,7 +93,7 @@ func serve(cmd *cobra.Command, o *clientOptions, uri string, count int, answer c
 	if err := until(ctx, s, p.finished); err != nil {
 		return err
 	}
-	return p.err
+	return p.problem()
 }
 
 func echo(_ context.Context, inv *client.Invocation) (*client.Result, error) {

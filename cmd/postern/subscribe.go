@@ -53,7 +53,7 @@ func newSubscribe() *cobra.Command {
 			if err := until(ctx, s, p.finished); err != nil {
 				return err
 			}
-			return p.err
+			return p.problem()
 		},
 	}
 	o.flags(cmd)
@@ -94,4 +94,11 @@ func (p *printer) print(write func() error) {
 		p.done = true
 		close(p.finished)
 	}
+}
+
+// problem is why it could not print.
+func (p *printer) problem() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
 }
