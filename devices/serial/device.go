@@ -136,7 +136,7 @@ func (d *device) Run(ctx context.Context, out devices.Outlet) error {
 	defer context.AfterFunc(ctx, func() { p.Close() })()
 	d.setPort(p)
 	defer d.setPort(nil)
-	d.frame = framer{delimiter: []byte(d.params.Delimiter), max: d.params.MaxLine, buf: d.frame.buf[:0]}
+	d.frame = framer{delimiter: d.params.delimiter(), max: d.params.MaxLine, buf: d.frame.buf[:0]}
 	d.health.begin(&d.params, out, time.Now())
 	out.Ready()
 	for {
@@ -174,7 +174,7 @@ func (d *device) setPort(p port) {
 
 // take publishes one line.
 func (d *device) take(line []byte, now time.Time, out devices.Outlet) {
-	if d.params.Delimiter == "\n" {
+	if string(d.frame.delimiter) == "\n" {
 		line = bytes.TrimSuffix(line, []byte("\r"))
 	}
 	if len(line) == 0 {
@@ -226,9 +226,9 @@ func (d *device) write(args wamp.List) (int, error) {
 	data, _ := args[0].([]byte)
 	raw, _ := args[1].(bool)
 	if !raw {
-		data = append(bytes.Clone(data), d.params.Delimiter...)
+		data = append(bytes.Clone(data), d.params.delimiter()...)
 	}
-	if longest := d.params.MaxLine + len(d.params.Delimiter); len(data) > longest {
+	if longest := d.params.MaxLine + len(d.params.delimiter()); len(data) > longest {
 		return 0, wamp.Errorf(wamp.ErrInvalidArgument, "%d bytes are too long: max_line is %d", len(data), d.params.MaxLine)
 	}
 	d.mu.Lock()

@@ -60,7 +60,7 @@ func (o *outlet) until(t *testing.T, word string) string {
 	timeout := time.After(10 * time.Second)
 	for {
 		all = append(all, o.take())
-		if s := strings.TrimSpace(strings.Join(all, " ")); strings.Contains(s, word) {
+		if s := strings.Join(strings.Fields(strings.Join(all, " ")), " "); strings.Contains(s, word) {
 			return s
 		}
 		select {
@@ -258,7 +258,7 @@ func TestMegabyteOfNoise(t *testing.T) {
 func TestWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := textParams()
-		p.Delimiter, p.WriteRate, p.MaxLine = "\r\n", 3, 16
+		p.Delimiter, p.WriteRate, p.MaxLine = "crlf", 3, 16
 		r := start(t, p)
 		got := make(chan string, 1)
 		read := func() {

@@ -21,7 +21,7 @@ type Params struct {
 	DataBits  int           `yaml:"data_bits" doc:"bits of a character, 5 to 8"`
 	Parity    string        `yaml:"parity" doc:"none, odd or even"`
 	StopBits  int           `yaml:"stop_bits" doc:"1 or 2"`
-	Delimiter string        `yaml:"delimiter" doc:"what ends a line, 1 to 8 bytes; after \"\\n\" a line may also end with \"\\r\\n\""`
+	Delimiter string        `yaml:"delimiter" doc:"what ends a line: lf (a newline; a carriage return before it is taken away), crlf, cr, or the 1 to 8 bytes themselves"`
 	MaxLine   int           `yaml:"max_line" doc:"the longest line, in bytes; a longer one is skipped and counted as bad"`
 	Format    string        `yaml:"format" doc:"what a line is: text (published whole as the reading line), regexp, csv or json"`
 	Pattern   string        `yaml:"pattern" doc:"for regexp: the expression (RE2 syntax) that finds the fields as named groups, (?P<name>…)"`
@@ -75,8 +75,18 @@ var (
 func newParams() *Params {
 	return &Params{
 		Baud: 9600, DataBits: 8, Parity: "none", StopBits: 1,
-		Delimiter: "\n", MaxLine: 4096, Format: formatText, Separator: ",", WriteRate: 20,
+		Delimiter: "lf", MaxLine: 4096, Format: formatText, Separator: ",", WriteRate: 20,
 	}
+}
+
+// delimiters are those with a name.
+var delimiters = map[string]string{"lf": "\n", "crlf": "\r\n", "cr": "\r"}
+
+func (p *Params) delimiter() []byte {
+	if d, ok := delimiters[p.Delimiter]; ok {
+		return []byte(d)
+	}
+	return []byte(p.Delimiter)
 }
 
 // Claims implements devices.Claimer.
@@ -99,8 +109,8 @@ func (p *Params) Validate(report func(path, problem, hint string)) {
 	if p.StopBits != 1 && p.StopBits != 2 {
 		report("stop_bits", fmt.Sprintf("%d is not possible", p.StopBits), "write 1 or 2")
 	}
-	if len(p.Delimiter) < 1 || len(p.Delimiter) > 8 {
-		report("delimiter", fmt.Sprintf("%q is not of 1 to 8 bytes", p.Delimiter), `"\n" is the usual one; escapes work in double quotes only`)
+	if n := len(p.delimiter()); n < 1 || n > 8 {
+		report("delimiter", fmt.Sprintf("%q is not of 1 to 8 bytes", p.Delimiter), `write lf, crlf, cr, or the bytes; "\x03" and other escapes work in double quotes only`)
 	}
 	if p.MaxLine < 1 || p.MaxLine > maxMaxLine {
 		report("max_line", fmt.Sprintf("%d is out of range", p.MaxLine), fmt.Sprintf("write a number from 1 to %d", maxMaxLine))

@@ -262,6 +262,7 @@ func TestValidate(t *testing.T) {
 	}{
 		{"defaults", textParams(), func(p *Params) { p.Port = "/dev/ttyS0" }, ""},
 		{"zero", Params{}, func(p *Params) {}, "baud data_bits parity stop_bits delimiter max_line write_rate format fields"},
+		{"delimiters", textParams(), func(p *Params) { p.Port, p.Delimiter = "/dev/ttyS0", "123456789" }, "delimiter"},
 		{"line", textParams(), func(p *Params) { p.Port, p.Baud, p.Timeout = "ttyUSB0", 9601, -1 }, "port baud timeout"},
 		{"text with fields", with(formatText, Field{Name: "a"}), func(p *Params) {}, "fields"},
 		{"csv without", with(formatCSV), func(p *Params) { p.Separator = ",," }, "separator fields"},
@@ -295,6 +296,11 @@ func TestTableRow(t *testing.T) {
 	want := []devices.Reading{{Name: "a", Type: "float", Unit: "V", Doc: `field "a" of a line`}, {Name: "b", Type: "int", Doc: "the b"}, badLines}
 	if have := p.readings(); !reflect.DeepEqual(have, want) {
 		t.Errorf("%+v", have)
+	}
+	for name, want := range map[string]string{"lf": "\n", "crlf": "\r\n", "cr": "\r", "\x03": "\x03", "END": "END"} {
+		if have := (&Params{Delimiter: name}).delimiter(); string(have) != want {
+			t.Errorf("delimiter %q: %q", name, have)
+		}
 	}
 	if have := (&Params{Port: "/dev//ttyS0"}).Claims(); !slices.Equal(have, []string{"serial:/dev/ttyS0"}) {
 		t.Errorf("%q", have)
