@@ -19,7 +19,7 @@ type Config struct {
 type RealmConfig struct {
 	Name       string       `yaml:"name" required:"true" doc:"the name that clients give when they join"`
 	URIs       string       `yaml:"uris" enum:"loose,strict" doc:"which URIs are valid: loose allows everything but white space and '#' between the dots, strict only a-z, 0-9 and _"`
-	RequestIDs string       `yaml:"request_ids" enum:"any,ascending,sequential" doc:"which request IDs clients may use: any that is not in use, ascending ones, or 1, 2, 3 and so on as the specification has it; several client libraries do not keep to the stricter two"`
+	RequestIDs string       `yaml:"request_ids" enum:"any,ascending,sequential" doc:"which request IDs clients may use: any that is not in use, ascending ones, or 1, 2, 3 and so on as the specification has it; clients that send from several threads do not always keep to the stricter two"`
 	Anonymous  string       `yaml:"anonymous" doc:"role of clients that do not authenticate; empty refuses them"`
 	Roles      []RoleConfig `yaml:"roles" doc:"what clients may do, by their role"`
 	Limits     RealmLimits  `yaml:"limits" doc:"what the realm may hold"`

@@ -17,4 +17,7 @@
 // The package never looks into arguments, never decodes them, and never blocks
 // one session for another: what does not fit into a session's outbox is
 // dropped (events, counted), refused (calls), or ends that session.
+//
+// It is larger than most packages: session, outbox, handshake and listeners
+// hold each other, and none of them is of use without the rest.
 package router

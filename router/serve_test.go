@@ -303,6 +303,7 @@ func TestShutdown(t *testing.T) {
 		deaf.register(1, "com.p")
 		polite.send(&wamp.Call{Request: 1, Procedure: "com.p"})
 		expect[*wamp.Invocation](deaf)
+		synctest.Wait() // handshaking is there
 		began := time.Now()
 		done := make(chan error, 1)
 		go func() { done <- r.Shutdown(t.Context()) }()

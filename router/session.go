@@ -41,7 +41,8 @@ type session struct {
 // Attach runs one session on conn until its end, and closes conn. It returns
 // nil when the session ended in good order, by GOODBYE or by the peer's closing
 // the connection, and otherwise why, which it has logged. When ctx ends the
-// connection is closed without a farewell; Shutdown says one.
+// connection is closed without a farewell; Shutdown says one. The limits on
+// connections are for Serve and Handler, which come first.
 func (r *Router) Attach(ctx context.Context, conn transport.Conn) error {
 	return r.attach(ctx, conn, nil, "")
 }
@@ -283,7 +284,7 @@ func (s *session) recovered(where string) {
 		return
 	}
 	s.router.counters.panics.Add(1)
-	s.router.log.Error("session panicked", "session", s.member.ID, "in", where, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	s.router.log.Error("session panicked", "in", where, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	s.fail(slog.LevelError, fmt.Errorf("internal error in the %s: %v", where, v))
 	s.hangup()
 }

@@ -9,7 +9,8 @@
 // publish and subscribe, retain.go retained events, dealer.go the routed calls,
 // permission.go what roles may do, match.go the index of topics and patterns
 // that all of them share. What happens is specified by the transcripts in
-// testdata.
+// testdata. The package is larger than most because these parts share the
+// sessions' state, and taking them apart would only export it.
 package realm
 
 import (
@@ -68,9 +69,11 @@ type RequestIDs uint8
 
 const (
 	// AnyRequestIDs accepts every valid ID that is not the ID of a call still
-	// pending. It is the default: clients that draw the ID in one goroutine and
-	// send in another (nexus, xconn) and those that draw IDs at random (older
-	// ones everywhere) would be cut off by anything stricter.
+	// pending. It is the default: a client that draws an ID and then sends,
+	// without a lock around the two, is out of sequence as soon as two goroutines
+	// use it (nexus's does that), and older clients draw IDs at random. Both
+	// would be cut off, at random moments, by anything stricter. autobahn-js 26.3,
+	// autobahn-python 22.7 and wampy 8.0 keep to the strictest rule.
 	AnyRequestIDs RequestIDs = iota
 	// AscendingRequestIDs wants each ID to be larger than those before.
 	AscendingRequestIDs

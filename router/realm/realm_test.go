@@ -171,26 +171,27 @@ func TestSharedEvent(t *testing.T) {
 	}
 }
 
-func TestUndeliverable(t *testing.T) {
-	cause := wamp.Errorf(wamp.ErrPayloadSizeExceeded, "too large")
-	payload, err := wamp.NewPayload(codec.JSON, wamp.List{1}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	setup := func(t *testing.T) (r *realm.Realm, callee, caller *realm.Session) {
-		r = newRealm(t)
-		callee, caller = join(r, "call_canceling"), join(r)
-		r.Step(callee, &wamp.Register{Request: 1, Procedure: "com.a"}, 0)
-		return r, callee, caller
-	}
-	isCause := func(t *testing.T, m *wamp.ErrorMessage) {
-		t.Helper()
-		if m.Type != wamp.KindCall || m.Request != 9 || m.URI != cause.URI {
-			t.Errorf("answer %+v", m)
-		}
-	}
-	call := &wamp.Call{Request: 9, Procedure: "com.a", Options: wamp.CallOptions{ReceiveProgress: true}}
+var (
+	cause   = wamp.Errorf(wamp.ErrPayloadSizeExceeded, "too large")
+	payload = wamp.Payload{Enc: codec.JSON, Args: []byte("[1]")}
+	call    = &wamp.Call{Request: 9, Procedure: "com.a", Options: wamp.CallOptions{ReceiveProgress: true}}
+)
 
+func setup(t *testing.T) (r *realm.Realm, callee, caller *realm.Session) {
+	r = newRealm(t)
+	callee, caller = join(r, "call_canceling"), join(r)
+	r.Step(callee, &wamp.Register{Request: 1, Procedure: "com.a"}, 0)
+	return r, callee, caller
+}
+
+func isCause(t *testing.T, m *wamp.ErrorMessage) {
+	t.Helper()
+	if m.Type != wamp.KindCall || m.Request != 9 || m.URI != cause.URI {
+		t.Errorf("answer %+v", m)
+	}
+}
+
+func TestUndeliverable(t *testing.T) {
 	t.Run("invocation", func(t *testing.T) {
 		r, callee, caller := setup(t)
 		inv := only[*wamp.Invocation](t, r.Step(caller, call, 0), callee)
