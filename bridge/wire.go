@@ -66,6 +66,16 @@ func (g *Guard) Abort(reason error) {
 	_ = g.Conn.Close() // the reason is what matters
 }
 
+// errClosed is what Read and Write say after Close. It is not net.ErrClosed:
+// paho takes that for a sign that all is well, and waits for ever.
+var errClosed = errors.New("the connection is closed")
+
+// Close closes the connection.
+func (g *Guard) Close() error {
+	g.reason.CompareAndSwap(nil, &errClosed)
+	return g.Conn.Close()
+}
+
 // Read reads as the connection does.
 func (g *Guard) Read(p []byte) (int, error) {
 	if g.reader != nil {

@@ -150,8 +150,11 @@ type Stats struct {
 
 // Stats returns the counters.
 func (b *Broker) Stats() Stats {
+	b.hook.mu.Lock()
+	defer b.hook.mu.Unlock()
+	b.hook.recount()
 	return Stats{
-		Clients: atomic.LoadInt64(&b.server.Info.ClientsConnected), Retained: b.server.Topics.Retained.Len(),
+		Clients: atomic.LoadInt64(&b.server.Info.ClientsConnected), Retained: b.hook.kept,
 		Dropped: b.hook.dropped.Load(), Unkept: b.hook.unkept.Load(), Refused: b.hook.refused.Load(),
 	}
 }

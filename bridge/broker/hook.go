@@ -26,7 +26,8 @@ type hook struct {
 	dropped, unkept, refused atomic.Uint64
 
 	mu       sync.Mutex
-	retained int // bytes, at least
+	kept     int // retained messages of clients and the bridge, at most
+	keptSize int // their bytes, at most
 	told     map[string]time.Time
 }
 
@@ -150,33 +151,39 @@ func (h *hook) OnPacketIDExhausted(cl *mqtt.Client, pk packets.Packet) { h.OnPub
 func (h *hook) keep(pk packets.Packet) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := h.broker.server.Topics.Retained
-	before, known := all.Get(pk.TopicName)
-	if len(pk.Payload) == 0 {
-		if known {
-			h.retained -= weight(before)
-		}
-		return true
-	}
-	grown := weight(pk)
+	before, known := h.broker.server.Topics.Retained.Get(pk.TopicName)
+	count, size := 0, 0
 	if known {
-		grown -= weight(before)
+		count, size = -1, -weight(before)
 	}
-	if !known && all.Len() >= h.broker.cfg.MaxRetained {
-		return false
-	}
-	if h.retained+grown > h.broker.cfg.MaxRetainedBytes {
-		// The library lets some expire without a word: count again.
-		h.retained = 0
-		for _, p := range all.GetAll() {
-			h.retained += weight(p)
-		}
-		if h.retained+grown > h.broker.cfg.MaxRetainedBytes {
-			return false
+	if len(pk.Payload) > 0 {
+		count, size = count+1, size+weight(pk)
+		if !h.room(count, size) {
+			h.recount() // the library lets some expire without a word
+			if !h.room(count, size) {
+				return false
+			}
 		}
 	}
-	h.retained += grown
+	h.kept += count
+	h.keptSize += size
 	return true
+}
+
+func (h *hook) room(count, size int) bool {
+	cfg := &h.broker.cfg
+	return h.kept+count <= cfg.MaxRetained && h.keptSize+size <= cfg.MaxRetainedBytes
+}
+
+// recount counts what is retained, but for the broker's own $SYS topics.
+func (h *hook) recount() {
+	h.kept, h.keptSize = 0, 0
+	for topic, pk := range h.broker.server.Topics.Retained.GetAll() {
+		if topic == "" || topic[0] != '$' {
+			h.kept++
+			h.keptSize += weight(pk)
+		}
+	}
 }
 
 func weight(pk packets.Packet) int { return len(pk.TopicName) + len(pk.Payload) + 256 }
