@@ -39,7 +39,7 @@ func AsList(d Dict, key string) List {
 // false for anything else and for values outside the range of int64.
 func AsInt(d Dict, key string) (v int64, ok bool) { return ToInt(d[key]) }
 
-// ToInt converts one canonical value to an integer, as AsInt does.
+// ToInt converts one value to an integer, as AsInt does.
 func ToInt(v any) (int64, bool) {
 	switch n := v.(type) {
 	case int64:
@@ -50,6 +50,20 @@ func ToInt(v any) (int64, bool) {
 		return int64(n), n <= 1<<63-1
 	case ID:
 		return int64(n), n <= 1<<63-1
+	case uint:
+		return int64(n), uint64(n) <= 1<<63-1
+	case int32:
+		return int64(n), true
+	case uint32:
+		return int64(n), true
+	case int16:
+		return int64(n), true
+	case uint16:
+		return int64(n), true
+	case int8:
+		return int64(n), true
+	case uint8:
+		return int64(n), true
 	case float64:
 		// The upper bound is exclusive: float64(1<<63) itself does not fit.
 		if n >= -1<<63 && n < 1<<63 && n == float64(int64(n)) {
@@ -59,17 +73,17 @@ func ToInt(v any) (int64, bool) {
 	return 0, false
 }
 
-// ToFloat converts one canonical numeric value to a float64.
+// ToFloat converts one canonical numeric value, or any other integer, to a
+// float64.
 func ToFloat(v any) (float64, bool) {
 	switch n := v.(type) {
 	case float64:
 		return n, true
-	case int64:
+	case float32:
 		return float64(n), true
 	case uint64:
 		return float64(n), true
-	case int:
-		return float64(n), true
 	}
-	return 0, false
+	n, ok := ToInt(v)
+	return float64(n), ok
 }

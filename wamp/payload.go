@@ -1,6 +1,9 @@
 package wamp
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Encoding is one serialization of WAMP values. Its implementations are the
 // codecs of wamp/codec; each is a singleton, so two Encodings are the same
@@ -64,6 +67,9 @@ func (p Payload) Size() int { return len(p.Args) + len(p.KwArgs) }
 func (p Payload) Values() (List, Dict, error) {
 	var args List
 	var kwargs Dict
+	if p.Enc == nil && (p.Args != nil || p.KwArgs != nil) {
+		return nil, nil, errors.New("decode payload: its serialization is not known")
+	}
 	if p.Args != nil {
 		v, err := p.Enc.DecodeValue(p.Args)
 		if err != nil {

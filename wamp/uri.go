@@ -59,7 +59,7 @@ func (rule URIRule) valid(uri string, emptyOK bool) bool {
 			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
 				return false
 			}
-		} else if c == '#' || c == ' ' || c >= '\t' && c <= '\r' || c == 0 {
+		} else if c == '#' || c == ' ' || c >= '\t' && c <= '\r' || c >= 0x1c && c <= 0x1f || c == 0 {
 			return false
 		}
 	}

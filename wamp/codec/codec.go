@@ -148,7 +148,7 @@ func transcode(dst, b []byte, from, to wamp.Encoding) ([]byte, error) {
 	var w writer
 	target, ok := to.(*codec)
 	if !ok {
-		return dst, &TranscodeError{From: from.Name(), To: to.Name(), Reason: "unknown serialization"}
+		return dst, &TranscodeError{From: from.Name(), To: to.Name(), Reason: whyForeignCodec}
 	}
 	if dst == nil {
 		dst = make([]byte, 0, len(b)+len(b)/8+16)
@@ -158,11 +158,17 @@ func transcode(dst, b []byte, from, to wamp.Encoding) ([]byte, error) {
 	return w.dst, w.err
 }
 
+const whyForeignCodec = "not one of the serializations known here"
+
 // foreign writes the one value that b holds in the serialization from.
 func (w *writer) foreign(b []byte, from wamp.Encoding) {
 	source, ok := from.(*codec)
 	if !ok {
-		w.err = &TranscodeError{From: from.Name(), To: w.codec.name, Reason: "unknown serialization"}
+		lost := &TranscodeError{From: "no serialization", To: w.codec.name, Reason: whyForeignCodec}
+		if from != nil {
+			lost.From = from.Name()
+		}
+		w.err = lost
 		return
 	}
 	// Whoever made the payload has set its bounds; copying it is linear.

@@ -316,7 +316,8 @@ func TestUnsendable(t *testing.T) {
 		{&wamp.Subscribed{Request: 1, Subscription: 1<<53 + 1}, "subscription is 9007199254740993"},
 		{&wamp.ErrorMessage{Type: wamp.KindHello, Request: 1, URI: "a"}, "request type is 1"},
 		{&wamp.Call{Request: 1, Procedure: "a", Options: wamp.CallOptions{Extra: wamp.Dict{"timeout": 5}}}, `key "timeout" among the extra options`},
-		{&wamp.Call{Request: 1, Procedure: "a", Payload: foreign}, "unknown serialization"},
+		{&wamp.Call{Request: 1, Procedure: "a", Payload: foreign}, "not one of the serializations"},
+		{&wamp.Call{Request: 1, Procedure: "a", Payload: wamp.Payload{Args: []byte("[]")}}, "payload in no serialization"},
 		{&wamp.Hello{Realm: "a", Details: wamp.Dict{"x": make(chan int)}}, "chan int"},
 		{fakeMessage{}, "is not a message of this protocol"},
 	} {
