@@ -14,12 +14,33 @@ func TestToInt(t *testing.T) {
 		want int64
 		ok   bool
 	}{
-		{int64(-5), -5, true}, {5, 5, true}, {uint64(5), 5, true}, {wamp.ID(5), 5, true}, {uint(5), 5, true},
-		{int32(-5), -5, true}, {uint32(5), 5, true}, {int16(-5), -5, true}, {uint16(5), 5, true}, {int8(-5), -5, true}, {uint8(5), 5, true},
-		{5.0, 5, true}, {-0.0, 0, true}, {float64(1 << 53), 1 << 53, true}, {float64(math.MinInt64), math.MinInt64, true},
-		{uint64(math.MaxInt64), math.MaxInt64, true}, {uint64(math.MaxInt64) + 1, 0, false}, {wamp.ID(math.MaxUint64), 0, false},
-		{5.5, 0, false}, {1e300, 0, false}, {float64(1 << 63), 0, false}, {math.NaN(), 0, false}, {math.Inf(1), 0, false},
-		{nil, 0, false}, {"5", 0, false}, {true, 0, false}, {wamp.List{int64(5)}, 0, false},
+		{int64(-5), -5, true},
+		{5, 5, true},
+		{uint64(5), 5, true},
+		{wamp.ID(5), 5, true},
+		{uint(5), 5, true},
+		{int32(-5), -5, true},
+		{uint32(5), 5, true},
+		{int16(-5), -5, true},
+		{uint16(5), 5, true},
+		{int8(-5), -5, true},
+		{uint8(5), 5, true},
+		{5.0, 5, true},
+		{math.Copysign(0, -1), 0, true},
+		{float64(1 << 53), 1 << 53, true},
+		{float64(math.MinInt64), math.MinInt64, true},
+		{uint64(math.MaxInt64), math.MaxInt64, true},
+		{uint64(math.MaxInt64) + 1, 0, false},
+		{wamp.ID(math.MaxUint64), 0, false},
+		{5.5, 0, false},
+		{1e300, 0, false},
+		{float64(1 << 63), 0, false},
+		{math.NaN(), 0, false},
+		{math.Inf(1), 0, false},
+		{nil, 0, false},
+		{"5", 0, false},
+		{true, 0, false},
+		{wamp.List{int64(5)}, 0, false},
 	} {
 		if have, ok := wamp.ToInt(test.v); ok != test.ok || ok && have != test.want {
 			t.Errorf("%T(%v): have %d, %t", test.v, test.v, have, ok)
@@ -33,8 +54,15 @@ func TestToFloat(t *testing.T) {
 		want float64
 		ok   bool
 	}{
-		{1.5, 1.5, true}, {float32(0.5), 0.5, true}, {int64(-3), -3, true}, {uint64(math.MaxUint64), math.MaxUint64, true},
-		{7, 7, true}, {uint16(7), 7, true}, {nil, 0, false}, {"1.5", 0, false}, {false, 0, false},
+		{1.5, 1.5, true},
+		{float32(0.5), 0.5, true},
+		{int64(-3), -3, true},
+		{uint64(math.MaxUint64), math.MaxUint64, true},
+		{7, 7, true},
+		{uint16(7), 7, true},
+		{nil, 0, false},
+		{"1.5", 0, false},
+		{false, 0, false},
 	} {
 		if have, ok := wamp.ToFloat(test.v); have != test.want || ok != test.ok {
 			t.Errorf("%T(%v): have %v, %t", test.v, test.v, have, ok)

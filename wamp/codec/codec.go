@@ -12,12 +12,17 @@
 // by what it claims: nesting, the number of elements in all, and declared
 // lengths are bounded (Limits). The package has no goroutines and no state.
 //
+// It is a large package because each serialization has a scanner and a writer
+// of its own: the libraries would allocate by what the input claims, recurse
+// without bound, and decode payloads that are only to be passed on.
+//
 // # Values
 //
 // Decoding gives the canonical types of wamp.Dict, the same for the same value
 // in every serialization. Encoding takes these, the other number types,
-// time.Time and errors (as strings), []string, map[string]string and the like;
-// nil lists and dictionaries of these types are written empty. Any other Go
+// time.Time (RFC 3339) and errors as strings, []string, map[string]string and
+// the like; nil lists and dictionaries of these types are written empty. Keys
+// are sorted, so that equal values have equal bytes. Any other Go
 // value is given to the library of the serialization (vmihailenco/msgpack,
 // fxamacker/cbor; JSON goes through the latter), which follows the json tags of
 // structs. Strings that are not UTF-8 are mended with U+FFFD.

@@ -1,5 +1,7 @@
 package codec
 
+import "encoding/binary"
+
 // A serialization is described to the rest of the package by its tokens: how
 // one is read (tokenReader) and how one is written (tokenWriter). Both are
 // stateless; where a token stands is known to reader and writer, which are the
@@ -205,8 +207,18 @@ func bigEndian(b []byte, pos, size int) (uint64, bool) {
 	if len(b)-pos < size {
 		return 0, false
 	}
+	switch b = b[pos:]; size {
+	case 1:
+		return uint64(b[0]), true
+	case 2:
+		return uint64(binary.BigEndian.Uint16(b)), true
+	case 4:
+		return uint64(binary.BigEndian.Uint32(b)), true
+	case 8:
+		return binary.BigEndian.Uint64(b), true
+	}
 	var n uint64
-	for _, c := range b[pos : pos+size] {
+	for _, c := range b[:size] {
 		n = n<<8 | uint64(c)
 	}
 	return n, true
