@@ -145,8 +145,13 @@ func TestNewHostErrors(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Prefix = "site.{hostname}"
 	cfg.List = []Entry{
-		{Name: "a", Type: "fine"}, {Name: "b", Type: "failing"}, {Name: "c", Type: "crashing"}, {Name: "d", Type: "clashing"},
-		{Name: "e", Type: "unheard-of"}, {Name: "f", Type: "fine", Params: &claims{"x"}}, {Name: "g", Type: "fine", Params: &claims{"x"}},
+		{Name: "a", Type: "fine"},
+		{Name: "b", Type: "failing"},
+		{Name: "c", Type: "crashing"},
+		{Name: "d", Type: "clashing"},
+		{Name: "e", Type: "unheard-of"},
+		{Name: "f", Type: "fine", Params: &claims{"x"}},
+		{Name: "g", Type: "fine", Params: &claims{"x"}},
 		{Name: "a", Type: "fine"},
 	}
 	h, err := NewHost(cfg, table, quiet)

@@ -135,9 +135,7 @@ func TestPanicEndsOnlyItsRun(t *testing.T) {
 				run: func(_ context.Context, out Outlet) error {
 					runs.Add(1)
 					out.Ready()
-					var m map[string]int
-					m["boom"] = 1
-					return nil
+					panic("boom")
 				},
 				halt: func() error { halts.Add(1); return nil },
 			},
@@ -149,7 +147,7 @@ func TestPanicEndsOnlyItsRun(t *testing.T) {
 		})
 		r := start(t, h, newFakeRealm())
 		after(500 * time.Millisecond)
-		if s := r.device("bad"); s.State != StateBackOff || s.Panics != 1 || !strings.Contains(s.Reason, "nil map") {
+		if s := r.device("bad"); s.State != StateBackOff || s.Panics != 1 || !strings.Contains(s.Reason, "crashed: boom") {
 			t.Errorf("after a panic: %+v", s)
 		}
 		if runs.Load() != 1 || halts.Load() != 2 { // at start, and after the panic
