@@ -1,0 +1,78 @@
+package bridge_test
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/postern-iot/postern/bridge"
+	"github.com/postern-iot/postern/wamp"
+)
+
+func TestStatusTopicAndShutdown(t *testing.T) {
+	m := newMosquitto(t, open)
+	w := newWorld(t)
+	c := brokerAt("a", m.addr)
+	c.Status.Topic = "gw/status"
+	r := w.run(bridge.Config{Brokers: []bridge.BrokerConfig{c}, Maps: []bridge.Map{mapOf(bridge.Out, "o/{x}", "com.o.{x}")}}, bridge.StateOnline, nil)
+	dev := w.device(m.addr)
+	status, topics := w.topics(dev, "gw/status", 1), w.topics(dev, "o/#", 1)
+	status.wait(1)
+	sess := w.join()
+	const n = 2000
+	for i := range n {
+		w.publish(sess, "com.o.x", wamp.List{int64(i)})
+	}
+	r.stop()
+	checkOrder(t, n, 0, topics.wait(n))
+	if got := status.wait(2); got[0].value != "online" || got[1].value != "offline" {
+		t.Errorf("status %v", got)
+	}
+	if s := r.Status()[0]; s.State != bridge.StateStopped || s.Queued != 0 {
+		t.Errorf("after the end: %+v", s)
+	}
+}
+
+func TestStatusInTheRealm(t *testing.T) {
+	m := newMosquitto(t, open)
+	w := newWorld(t)
+	states := w.events("postern.bridge.")
+	r := w.run(bridge.Config{Brokers: []bridge.BrokerConfig{brokerAt("a", m.addr)}, Maps: []bridge.Map{mapOf(bridge.In, "a", "b")}}, bridge.StateOnline, nil)
+	<-r.Ready()
+	w.eventually("online in the realm", func() bool {
+		return slices.ContainsFunc(states.list(), func(g got) bool { return g.name == "postern.bridge.a.status" && g.value == bridge.StateOnline })
+	})
+	sess := w.join()
+	list, err := sess.Call(t.Context(), "postern.bridge.list", nil, nil)
+	if err != nil || fmt.Sprint(list.Args) != "[[a]]" {
+		t.Errorf("list: %v, %v", list, err)
+	}
+	one, err := sess.Call(t.Context(), "postern.bridge.status", wamp.List{"a"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := one.Args[0].(wamp.Dict); d["state"] != bridge.StateOnline || d["protocol"] != "bridge" {
+		t.Errorf("status %v", d)
+	}
+	if _, err := sess.Call(t.Context(), "postern.bridge.status", wamp.List{"b"}, nil); err == nil || !strings.Contains(err.Error(), `no broker "b"`) {
+		t.Errorf("status of a broker that is not there: %v", err)
+	}
+}
+
+// TestPersistentSession: what is published while the bridge is away arrives.
+func TestPersistentSession(t *testing.T) {
+	m := newMosquitto(t, open)
+	w := newWorld(t)
+	g := newGate(t, m.addr)
+	r := w.run(bridge.Config{Brokers: []bridge.BrokerConfig{brokerAt("a", g.addr())}, Maps: []bridge.Map{mapOf(bridge.In, "i/{x}", "com.i.{x}")}}, bridge.StateOnline, nil)
+	events, dev := w.events("com.i."), w.device(m.addr)
+	g.set(gateShut)
+	r.await("a", bridge.StateOffline)
+	for i := range 100 {
+		w.done(dev.Publish("i/x", 1, false, strconv.Itoa(i)))
+	}
+	g.set(gateOpen)
+	checkOrder(t, 100, 0, events.wait(100))
+}
