@@ -10,8 +10,12 @@ import (
 	"github.com/postern-iot/postern/wamp"
 )
 
-// waitingFactor times Config.MaxConcurrent is how many invocations may wait.
-const waitingFactor = 16
+// waitingFactor times Config.MaxConcurrent is how many invocations may wait,
+// and waitingBytes what their arguments may come to.
+const (
+	waitingFactor = 16
+	waitingBytes  = 16 << 20
+)
 
 // Registration is a registration that Register made; it survives reconnects.
 // When the router revokes it, it is gone for good, and that is logged.
@@ -169,7 +173,8 @@ func (l *link) invoked(m *wamp.Invocation) error {
 		return nil
 	}
 	s := l.s
-	if s.running >= s.cfg.MaxConcurrent && s.waiting.len() >= waitingFactor*s.cfg.MaxConcurrent {
+	busy := s.running >= s.cfg.MaxConcurrent
+	if busy && (s.waiting.len() >= waitingFactor*s.cfg.MaxConcurrent || s.waitingSize+m.Size() > waitingBytes) {
 		l.fail(m.Request, wamp.Errorf(wamp.ErrUnavailable, "too many calls at the same time"))
 		return nil
 	}
@@ -179,13 +184,14 @@ func (l *link) invoked(m *wamp.Invocation) error {
 		inv.timer = time.AfterFunc(inv.timeout(), inv.expire)
 	}
 	l.invocations[m.Request] = inv
-	if s.running < s.cfg.MaxConcurrent {
-		s.running++
-		s.live++
-		go s.work(inv)
-	} else {
+	if busy {
 		s.waiting.push(inv)
+		s.waitingSize += m.Size()
+		return nil
 	}
+	s.running++
+	s.live++
+	go s.work(inv)
 	return nil
 }
 
@@ -246,7 +252,9 @@ func (s *Session) work(inv *invocation) {
 	for ok := true; ok; {
 		inv.serve()
 		s.mu.Lock()
-		if inv, ok = s.waiting.pop(); !ok {
+		if inv, ok = s.waiting.pop(); ok {
+			s.waitingSize -= inv.m.Size()
+		} else {
 			s.running--
 		}
 		s.mu.Unlock()

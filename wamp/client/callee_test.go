@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -279,6 +280,50 @@ func TestInvocationsBeyondTheLimitWait(t *testing.T) {
 			t.Errorf("answers: %v", answers)
 		}
 		closeBoth(t, s, p)
+	})
+}
+
+func TestLargeInvocationsThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		cfg := n.config()
+		cfg.MaxConcurrent = 1
+		s, p := n.join(cfg, welcome)
+		hold := make(chan struct{})
+		register(t, s, p, 1, "com.slow", 77, slow(hold))
+		big := strings.Repeat("x", 5<<20)
+		for i := range 5 { // one runs, three wait
+			p.send(fmt.Sprintf(`[68,%d,77,{},["%s"]]`, i+1, big))
+		}
+		p.expect(`[8,68,5,{},"wamp.error.unavailable",["too many calls at the same time"]]`)
+		close(hold)
+		for i := range 4 {
+			p.expect(fmt.Sprintf(`[70,%d,{},["done"]]`, i+1))
+		}
+		closeBoth(t, s, p)
+	})
+}
+
+// A router that sends but does not read cannot make the client collect what it
+// has to say to it for ever.
+func TestRouterThatNeverReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		s, p := n.join(n.config(), welcome)
+		sent := 0
+		for ; sent < 1_000_000; sent++ {
+			if p.conn.Write([]byte(fmt.Sprintf(`[68,%d,77,{}]`, sent+1))) != nil {
+				break
+			}
+		}
+		<-s.Done()
+		wantText(t, s.Err(), "router does not read")
+		if sent < 100_000 || sent > 500_000 {
+			t.Errorf("given up after %d messages", sent)
+		}
+		if err := s.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

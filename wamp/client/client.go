@@ -29,6 +29,10 @@
 // answered with wamp.error.unavailable.
 //
 // The package never retries a call, and never publishes anything of its own.
+//
+// It is larger than a package of this project should be: the four roles share
+// the link's state, and apart they would need a wider interface than they have
+// code. Each has its file.
 package client
 
 import (
@@ -62,8 +66,8 @@ type Config struct {
 	// MaxMessage bounds a received message, in bytes; default 16 MiB.
 	MaxMessage int
 	// MaxConcurrent bounds the invocations that run at the same time; default
-	// 256. Sixteen times as many can wait for their turn; what comes above that
-	// is answered with wamp.error.unavailable.
+	// 256. Sixteen times as many (16 MiB of arguments) can wait for their turn;
+	// what comes above that is answered with wamp.error.unavailable.
 	MaxConcurrent int
 	// EventBuffer bounds the events that wait for a slow handler, in bytes;
 	// default 8 MiB. Those that come above that are dropped, counted

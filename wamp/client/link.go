@@ -22,7 +22,7 @@ const (
 )
 
 // flushTime is how long the last messages of a connection may take.
-const flushTime = time.Second
+const flushTime = 500 * time.Millisecond
 
 // link is one joined connection. Its fields below mu are guarded by the
 // session's mutex, which mu points to.
@@ -48,10 +48,11 @@ type link struct {
 	regs        map[wamp.ID]*Registration
 	subs        map[wamp.ID][]*Subscription
 	invocations map[wamp.ID]*invocation
-	err         error // why the link ended; nil while it lives
-	farewell    bool  // GOODBYE or ABORT is the last in the outbox
-	ended       bool  // the writer is to stop once the outbox is empty
-	up          bool  // OnUp has been called
+	err         error       // why the link ended; nil while it lives
+	farewell    bool        // GOODBYE or ABORT is the last in the outbox
+	ended       bool        // the writer is to stop once the outbox is empty
+	force       *time.Timer // closes the connection under a writer that is stuck then
+	up          bool        // OnUp has been called
 
 	out    batch
 	filled *sync.Cond
@@ -273,7 +274,8 @@ func (l *link) resolve(p *pending, a answer) {
 }
 
 // end ends the link for the reason err; the first reason stays. With flush,
-// what is in the outbox is still sent. The mutex must be held.
+// what is in the outbox is still sent. The writer closes the connection, which
+// ends the reader. The mutex must be held.
 func (l *link) end(err error, flush bool) {
 	if l.err == nil {
 		l.err = err
@@ -286,6 +288,7 @@ func (l *link) end(err error, flush bool) {
 		l.out.reset()
 	}
 	l.cancel(l.err)
+	l.force = time.AfterFunc(flushTime, func() { _ = l.conn.Close() })
 	l.filled.Signal()
 	if l.room != nil {
 		close(l.room)
@@ -350,12 +353,11 @@ func (l *link) serve() error {
 	l.mu.Lock()
 	l.end(err, flush)
 	l.mu.Unlock()
-	force := time.AfterFunc(flushTime, func() { _ = l.conn.Close() })
 	<-written
-	force.Stop()
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.force.Stop()
 	for _, p := range l.pending {
 		l.resolve(p, answer{err: l.gone()})
 	}
@@ -386,6 +388,12 @@ func (l *link) read() (why error, flush bool) {
 		}
 		if err := l.handle(m); err != nil {
 			return l.refuse(err), true
+		}
+		l.mu.Lock()
+		ended, why := l.ended, l.err
+		l.mu.Unlock()
+		if ended {
+			return why, true
 		}
 	}
 }

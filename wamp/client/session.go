@@ -31,7 +31,7 @@ const (
 )
 
 // closeGrace is what Close gives goroutines to end once it has stopped waiting
-// for the router; half of it is for GOODBYE to get out.
+// for the router; up to flushTime of it is for GOODBYE to get out.
 const closeGrace = time.Second
 
 // Session is a joined session. Its methods are safe for concurrent use.
@@ -56,9 +56,10 @@ type Session struct {
 	regs    []*Registration // to be put back, the oldest first
 	subs    []*Subscription
 
-	live    int // goroutines, the handlers' included
-	running int // procedures
-	waiting fifo[*invocation]
+	live        int // goroutines, the handlers' included
+	running     int // procedures
+	waiting     fifo[*invocation]
+	waitingSize int // bytes of their arguments
 
 	events    fifo[delivery]
 	buffered  int // bytes of events
@@ -76,7 +77,8 @@ func Dial(ctx context.Context, url string, cfg Config) (*Session, error) {
 	if c == nil {
 		c = codec.CBOR
 	}
-	opts := transport.DialOptions{ReadLimit: cfg.withDefaults().MaxMessage}
+	full := cfg.withDefaults()
+	opts := transport.DialOptions{ReadLimit: full.MaxMessage, HandshakeTimeout: full.HandshakeTimeout}
 	if cfg.Reconnect != nil {
 		// The router's pings do not tell us that it is gone.
 		opts.PingInterval, opts.PingTimeout = pingInterval, pingTimeout
@@ -204,8 +206,6 @@ func (s *Session) Close(ctx context.Context) error {
 		s.mu.Lock()
 		l.end(fmt.Errorf("no answer to GOODBYE: %w", ctx.Err()), true)
 		s.mu.Unlock()
-		force := time.AfterFunc(closeGrace/2, func() { _ = l.conn.Close() })
-		defer force.Stop()
 	}
 	grace := time.NewTimer(closeGrace)
 	defer grace.Stop()
@@ -318,6 +318,7 @@ func (s *Session) serve(l *link) error {
 		s.up = make(chan struct{})
 	}
 	s.waiting.drop()
+	s.waitingSize = 0
 	s.mu.Unlock()
 	<-restored
 	if down && s.cfg.OnDown != nil {
