@@ -93,36 +93,40 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// callee is a device with procedures of every temper, ready when up is closed.
+func callee(up <-chan struct{}) *scripted {
+	return &scripted{
+		run: func(ctx context.Context, out Outlet) error {
+			select {
+			case <-up:
+			case <-ctx.Done():
+				return nil
+			}
+			out.Ready()
+			<-ctx.Done()
+			return nil
+		},
+		procedures: []Procedure{
+			{Name: "add", Args: []Arg{{Name: "a", Type: "int"}, {Name: "b", Type: "int"}}, Call: func(_ context.Context, args wamp.List, kwargs wamp.Dict) (any, error) {
+				return args[0].(int64) + kwargs["b"].(int64), nil
+			}},
+			{Name: "nothing", Call: func(context.Context, wamp.List, wamp.Dict) (any, error) { return nil, nil }},
+			{Name: "refuse", Call: func(context.Context, wamp.List, wamp.Dict) (any, error) {
+				return nil, wamp.Errorf("com.example.busy", "busy")
+			}},
+			{Name: "fail", Call: func(context.Context, wamp.List, wamp.Dict) (any, error) { return nil, errUnplugged }},
+			{Name: "odd", Call: func(context.Context, wamp.List, wamp.Dict) (any, error) { return struct{}{}, nil }},
+			{Name: "crash", Call: func(context.Context, wamp.List, wamp.Dict) (any, error) { panic("boom") }},
+			{Name: "wait", Call: func(ctx context.Context, _ wamp.List, _ wamp.Dict) (any, error) { <-ctx.Done(); return nil, ctx.Err() }},
+		},
+	}
+}
+
 func TestCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := make(chan struct{})
-		dev := &scripted{
-			run: func(ctx context.Context, out Outlet) error {
-				select {
-				case <-up:
-				case <-ctx.Done():
-					return nil
-				}
-				out.Ready()
-				<-ctx.Done()
-				return nil
-			},
-			procedures: []Procedure{
-				{Name: "add", Args: []Arg{{Name: "a", Type: "int"}, {Name: "b", Type: "int"}}, Call: func(_ context.Context, args wamp.List, kwargs wamp.Dict) (any, error) {
-					return args[0].(int64) + kwargs["b"].(int64), nil
-				}},
-				{Name: "nothing", Call: func(context.Context, wamp.List, wamp.Dict) (any, error) { return nil, nil }},
-				{Name: "refuse", Call: func(context.Context, wamp.List, wamp.Dict) (any, error) {
-					return nil, wamp.Errorf("com.example.busy", "busy")
-				}},
-				{Name: "fail", Call: func(context.Context, wamp.List, wamp.Dict) (any, error) { return nil, errUnplugged }},
-				{Name: "odd", Call: func(context.Context, wamp.List, wamp.Dict) (any, error) { return struct{}{}, nil }},
-				{Name: "crash", Call: func(context.Context, wamp.List, wamp.Dict) (any, error) { panic("boom") }},
-				{Name: "wait", Call: func(ctx context.Context, _ wamp.List, _ wamp.Dict) (any, error) { <-ctx.Done(); return nil, ctx.Err() }},
-			},
-		}
 		f := newFakeRealm()
-		r := start(t, testHost(t, DefaultConfig(), map[string]*scripted{"a": dev}), f)
+		r := start(t, testHost(t, DefaultConfig(), map[string]*scripted{"a": callee(up)}), f)
 
 		// Registered, but the device is not there yet.
 		_, err := f.call("device.a.nothing", nil, nil)
@@ -156,11 +160,23 @@ func TestCalls(t *testing.T) {
 		if err := <-gone; !errors.Is(err, context.Canceled) {
 			t.Errorf("wait: have %v", err)
 		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
 
-		// A crash restarts the device, and those that wait hear of it.
+// A crash restarts the device, and those that wait hear of it.
+func TestCrashInProcedure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := make(chan struct{})
+		close(up)
+		f := newFakeRealm()
+		r := start(t, testHost(t, DefaultConfig(), map[string]*scripted{"a": callee(up)}), f)
+		gone := make(chan error, 1)
 		go func() { _, err := f.call("device.a.wait", nil, nil); gone <- err }()
 		synctest.Wait()
-		_, err = f.call("device.a.crash", nil, nil)
+		_, err := f.call("device.a.crash", nil, nil)
 		if e := errorOf(t, err); e.URI != ErrDeviceUnavailable || !strings.Contains(e.Error(), "boom") {
 			t.Errorf("crash: have %v", err)
 		}
@@ -242,6 +258,27 @@ func TestHostProcedures(t *testing.T) {
 			"name": "a", "type": "a", "state": "ready", "since": now, "reason": "", "attempts": int64(1), "panics": int64(0),
 			"published": int64(1), "dropped": int64(0), "coalesced": int64(0), "faults": int64(0), "queued": int64(0),
 		})
+
+		// They answer while the device is down.
+		close(fail)
+		synctest.Wait()
+		got, err := f.call("device.a.get", wamp.List{"t"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := got.(wamp.Dict); s["value"] != nil || s["quality"] != "bad" || s["reason"] != "unplugged" {
+			t.Errorf("have %v", s)
+		}
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestHostProceduresCheckArguments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeRealm()
+		r := start(t, testHost(t, DefaultConfig(), map[string]*scripted{"a": {}}), f)
 		for _, c := range []struct {
 			uri  string
 			args wamp.List
@@ -255,17 +292,6 @@ func TestHostProcedures(t *testing.T) {
 			if _, err := f.call(c.uri, c.args, nil); errorOf(t, err).URI != wamp.ErrInvalidArgument {
 				t.Errorf("%s%v: have %v", c.uri, c.args, err)
 			}
-		}
-
-		// They answer while the device is down.
-		close(fail)
-		synctest.Wait()
-		got, err := f.call("device.a.get", wamp.List{"t"}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s := got.(wamp.Dict); s["value"] != nil || s["quality"] != "bad" || s["reason"] != "unplugged" {
-			t.Errorf("have %v", s)
 		}
 		if err := r.stop(); err != nil {
 			t.Error(err)

@@ -201,6 +201,13 @@ func TestOnRealRouter(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	s.stopsSafely(user, events, stop)
+}
+
+// stopsSafely stops the host, whose relay is on, and looks at what a user sees.
+func (s *site) stopsSafely(user *client.Session, events <-chan *client.Event, stop func() error) {
+	t := s.t
+	t.Helper()
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
@@ -208,7 +215,7 @@ func TestOnRealRouter(t *testing.T) {
 	s.await(events, "the relay is stopped", func(e *client.Event) bool {
 		return e.Topic == "device.relay.status" && e.Args[0] == "stopped"
 	})
-	_, err = user.Call(t.Context(), "device.relay.set", client.Args{true}, nil)
+	_, err := user.Call(t.Context(), "device.relay.set", client.Args{true}, nil)
 	if e := (*wamp.Error)(nil); !errors.As(err, &e) || e.URI != wamp.ErrNoSuchProcedure {
 		t.Errorf("after the end: have %v", err)
 	}
