@@ -58,7 +58,8 @@ var kinds = []struct {
 	{"autobahn-js", "autobahn.js", []string{"json", "msgpack", "cbor"}, []string{"ws"}},
 	{"autobahn-js", "autobahn.js", []string{"json"}, []string{"rs"}},
 	{"wampy", "wampy.mjs", []string{"json", "msgpack", "cbor"}, []string{"ws"}},
-	{"python3-autobahn", "autobahn_python.py", []string{"json", "msgpack", "cbor"}, []string{"ws", "rs", "unix"}},
+	{"python3-autobahn", "autobahn_python.py", []string{"json", "msgpack", "cbor"}, []string{"ws"}},
+	{"python3-autobahn", "autobahn_twisted.py", []string{"json", "msgpack", "cbor"}, []string{"rs", "unix"}},
 }
 
 // start runs a client program; it ends with the test.

@@ -36,8 +36,8 @@ devices:
       format: regexp
       pattern: 'T=(?P<temperature>-?[0-9.]+) H=(?P<humidity>[0-9.]+)'
       fields:
-        - {name: temperature, source: temperature, unit: Cel}
-        - {name: humidity, source: humidity, unit: "%%"}
+        - {name: temperature, unit: Cel}
+        - {name: humidity, unit: "%%"}
     - {name: lost, type: serial-lines, port: /dev/serial/by-id/nobody, format: text}
 bridge:
   brokers:
@@ -110,6 +110,7 @@ type scenario struct {
 // actuator: switching the relay and the pump changes their readings.
 func (s *scenario) actuator() {
 	for _, device := range []string{"relay", "pump"} {
+		s.c.call("device."+device+".set", false) // no event if it was off
 		s.c.subscribe("device."+device+".on", "exact")
 		for _, on := range []bool{true, false, true} {
 			s.c.call("device."+device+".set", on)
@@ -127,7 +128,7 @@ func (s *scenario) actuator() {
 
 // serial: what the station says on its line arrives as numbers.
 func (s *scenario) serial() {
-	s.c.subscribe("device.weather.", "prefix")
+	s.c.subscribe("device.weather", "prefix") // wampy accepts no dot at the end
 	temperature, humidity := -10.25+float64(s.n), 40.5+float64(s.n)
 	s.station.says(s.t, fmt.Sprintf("T=%.2f H=%.1f", temperature, humidity))
 	for topic, want := range map[string]float64{
@@ -240,7 +241,6 @@ func (g *gateway) shutdown(t *testing.T, c *client, downstream <-chan string) {
 	c.subscribe("device.relay.on", "exact")
 	c.call("device.pump.set", true)
 	c.call("device.relay.set", true)
-	c.wait("relay on", func(e event) bool { return e.Topic == "device.relay.on" && e.Args[0] == true })
 	g.terminate()
 	for _, device := range []string{"pump", "relay"} {
 		if !strings.Contains(g.output(), device) {

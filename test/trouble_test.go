@@ -22,7 +22,7 @@ import (
 func TestHostileBytes(t *testing.T) {
 	mqtt, station := startFleet(t), plugSensor(t)
 	g := run(t, fmt.Sprintf(site, station.path, mqtt.port))
-	witness := start(t, "autobahn_python.py")
+	witness := start(t, "autobahn_twisted.py")
 	witness.connect(g.url("rs"), "msgpack")
 
 	const msgpack, json, cbor = 2, 1, 3

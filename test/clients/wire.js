@@ -8,7 +8,12 @@
 
 const readline = require('node:readline');
 
+// Over WAMP's JSON serialization bytes are a string of NUL and base64. Neither
+// autobahn-js nor wampy does that by itself, so their applications must.
+let text = false;
+
 function pack(v) {
+  if (text && typeof v === 'string' && v.startsWith('\0')) return { $bin: v.slice(1) };
   if (v instanceof Uint8Array) return { $bin: Buffer.from(v).toString('base64') };
   if (v instanceof ArrayBuffer) return { $bin: Buffer.from(v).toString('base64') };
   if (typeof v === 'bigint') return Number(v);
@@ -22,7 +27,7 @@ function pack(v) {
 function unpack(v) {
   if (Array.isArray(v)) return v.map(unpack);
   if (v && typeof v === 'object') {
-    if (typeof v.$bin === 'string') return Buffer.from(v.$bin, 'base64');
+    if (typeof v.$bin === 'string') return text ? '\0' + v.$bin : Buffer.from(v.$bin, 'base64');
     return Object.fromEntries(Object.entries(v).map(([k, x]) => [k, unpack(x)]));
   }
   return v;
@@ -37,6 +42,7 @@ function serve(ops) {
   const lines = readline.createInterface({ input: process.stdin });
   lines.on('line', async (line) => {
     const cmd = JSON.parse(line);
+    if (cmd.op === 'connect') text = cmd.codec === 'json';
     try {
       const answer = await ops[cmd.op](unpack(cmd));
       say({ id: cmd.id, ok: true, ...answer });
