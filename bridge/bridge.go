@@ -49,6 +49,9 @@ func New(cfg Config, host Host) (*Bridge, error) {
 	if host.Log == nil {
 		host.Log = slog.Default()
 	}
+	if l, ok := host.Brokers[Embedded].(interface{ Listens() []string }); ok && cfg.EmbeddedAt == nil {
+		cfg.EmbeddedAt = l.Listens()
+	}
 	var fatal []error
 	for _, p := range cfg.Check(host.URIs) {
 		if p.Fatal {

@@ -34,11 +34,14 @@
 //
 // # Goroutines
 //
-// Bridge.Run starts one goroutine per task and one that publishes the status.
-// Task.Run is the supervisor of its connection; it starts one goroutine that
-// publishes what arrived from MQTT, and one sender per connection. A sender may
-// outlive its connection by the adapter's write timeout. Run waits for all of
-// them. The handlers that the session and the adapter call only enqueue.
+// Bridge.Run starts one goroutine per task and one that publishes the status,
+// and waits for them. Task.Run is the supervisor of its connection; it starts
+// one goroutine that publishes what arrived from MQTT, one that watches the
+// session, and one sender per connection. It waits for them, too; but a sender
+// that the network blocks may outlive its connection by the adapter's write
+// timeout, and a Run that ends waits a second for it: the queue does not listen
+// to it any more. The handlers that the session and the adapter call only
+// enqueue.
 //
 // The package never logs a payload, never blocks the router, and imports no
 // MQTT library.

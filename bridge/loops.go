@@ -31,7 +31,11 @@ func (c *Config) Check(uris wamp.URIRule) []Problem {
 		add(b.Name, b.URLs)
 	}
 	if len(c.Brokers) == 0 || slices.ContainsFunc(c.Maps, func(m Map) bool { return m.isFor(Embedded) }) {
-		add(Embedded, nil)
+		var urls []string
+		for _, a := range c.EmbeddedAt {
+			urls = append(urls, "tcp://"+a)
+		}
+		add(Embedded, urls)
 	}
 	return append(problems, findLoops(tables)...)
 }
@@ -160,7 +164,7 @@ func endpoint(raw string) string {
 		return "unix:" + u.Host + u.Path
 	}
 	host, port := strings.ToLower(u.Hostname()), u.Port()
-	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+	if ip := net.ParseIP(host); host == "" || ip != nil && (ip.IsLoopback() || ip.IsUnspecified()) {
 		host = "localhost"
 	}
 	if port == "" {

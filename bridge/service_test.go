@@ -2,12 +2,15 @@ package bridge_test
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/postern-iot/postern/bridge"
+	"github.com/postern-iot/postern/bridge/broker"
 	"github.com/postern-iot/postern/wamp"
 )
 
@@ -75,4 +78,58 @@ func TestPersistentSession(t *testing.T) {
 	}
 	g.set(gateOpen)
 	checkOrder(t, 100, 0, events.wait(100))
+}
+
+// TestEntryForTheEmbeddedBroker is refused before anything runs.
+func TestEntryForTheEmbeddedBroker(t *testing.T) {
+	own := broker.DefaultConfig()
+	own.Listen = []string{"127.0.0.1:21883"}
+	b, err := broker.New(own, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := bridge.Config{
+		Brokers: []bridge.BrokerConfig{brokerAt("a", "localhost:21883")},
+		Maps:    []bridge.Map{mapOf(bridge.Both, "s/{x}", "s.{x}")},
+	}
+	if _, err := bridge.New(cfg, bridge.Host{Brokers: map[string]bridge.Broker{bridge.Embedded: b}}); err == nil || !strings.Contains(err.Error(), "loop") {
+		t.Errorf("New: %v", err)
+	}
+}
+
+// TestShutdownWhileTheBrokerIsSilent ends in time, whatever blocks.
+func TestShutdownWhileTheBrokerIsSilent(t *testing.T) {
+	m := newMosquitto(t, open)
+	w := newWorld(t)
+	g := newGate(t, m.addr)
+	c := brokerAt("a", g.addr())
+	c.KeepAlive, c.Status.Topic = 15*time.Second, "gw/status"
+	r := w.run(bridge.Config{Brokers: []bridge.BrokerConfig{c}, Maps: []bridge.Map{mapOf(bridge.Out, "o/{x}", "com.o.{x}")}}, bridge.StateOnline, nil)
+	g.set(gateHole)
+	sess := w.join()
+	for i := range 200 {
+		w.publish(sess, "com.o.x", wamp.List{int64(i)})
+	}
+	began := time.Now()
+	r.stop()
+	if took := time.Since(began); took > 4500*time.Millisecond {
+		t.Errorf("the end took %v", took)
+	}
+}
+
+func TestWebSocket(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	ln.Close()
+	m := newMosquitto(t, open+"listener "+port+" 127.0.0.1\nprotocol websockets\n")
+	w := newWorld(t)
+	c := brokerAt("a")
+	c.URLs = []string{"ws://127.0.0.1:" + port}
+	w.run(bridge.Config{Brokers: []bridge.BrokerConfig{c}, Maps: []bridge.Map{mapOf(bridge.In, "i/{x}", "com.i.{x}")}}, bridge.StateOnline, nil)
+	events := w.events("com.i.")
+	w.done(w.device(m.addr).Publish("i/x", 1, false, "1"))
+	events.wait(1)
 }

@@ -294,11 +294,15 @@ func TestLoops(t *testing.T) {
 			[]Map{mapOf(In, "s/{x}", "s.{x}", on("a")), mapOf(Out, "t/{x}", "s.{x}", on("b"))}, "",
 		},
 		{
+			"the embedded broker, reached from outside", []BrokerConfig{broker("a", "tcp://[::1]:1884")},
+			[]Map{mapOf(Both, "s/{x}", "s.{x}")}, "embedded",
+		},
+		{
 			"three entries, two brokers", []BrokerConfig{broker("a", "tcp://h"), broker("b", "tcp://i"), broker("c", "tcp://h", "tcp://i")},
 			[]Map{mapOf(Both, "s/{x}", "s.{x}")}, "loop",
 		},
 	} {
-		cfg := Config{Brokers: c.brokers, Maps: c.maps}
+		cfg := Config{Brokers: c.brokers, Maps: c.maps, EmbeddedAt: []string{":1884"}}
 		var fatal []Problem
 		for _, p := range cfg.Check(wamp.LooseURIs) {
 			if p.Fatal {

@@ -33,6 +33,7 @@ const (
 	maxTakings       = 10                     // attempts that failed for another reason than a session that is away
 	drainTimeout     = 2 * time.Second        // at the end, for what is queued
 	farewellTimeout  = 500 * time.Millisecond // for the status message, and again for DISCONNECT
+	senderTimeout    = time.Second            // at the end, for senders that the network blocks
 )
 
 // Task carries messages between one broker and the realm.
@@ -114,17 +115,29 @@ func (t *Task) Run(ctx context.Context) error {
 		case <-work.Done():
 		}
 	})
-	guard(func() { t.connectAgain(serve, work, func(f func()) { wg.Go(func() { guard(f) }) }) })
+	var senders sync.WaitGroup
+	guard(func() { t.connectAgain(serve, work, func(f func()) { senders.Go(func() { guard(f) }) }) })
 	stop()
 	failure := context.Cause(work)
 	fail(nil)
 	wg.Wait()
+	waitFor(&senders, senderTimeout)
 	t.gauge.set(StateStopped, ConnInfo{}, failure)
 	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
 	defer cancel()
 	t.gauge.lost(sess.DroppedEvents())
 	_ = sess.Close(bye) // it ends either way
 	return failure
+}
+
+// waitFor waits for a group, but no longer than for the timeout.
+func waitFor(group *sync.WaitGroup, timeout time.Duration) {
+	done := make(chan struct{})
+	go func() { group.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(timeout):
+	}
 }
 
 // attach joins the realm and subscribes. It tries until it succeeds; the

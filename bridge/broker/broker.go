@@ -97,6 +97,9 @@ func (b *Broker) Listen() error {
 	return nil
 }
 
+// Listens are the addresses of the configuration.
+func (b *Broker) Listens() []string { return b.cfg.Listen }
+
 // Addrs are the addresses that are listened on.
 func (b *Broker) Addrs() []net.Addr {
 	var out []net.Addr

@@ -238,15 +238,41 @@ func (b *Broker) open(ctx context.Context, u *url.URL) (net.Conn, error) {
 		}
 		return (&tls.Dialer{NetDialer: &dialer, Config: cfg}).DialContext(ctx, "tcp", hostPort(u, "8883"))
 	case "ws":
-		return mqtt.NewWebsocket(u.String(), nil, connectTimeout, nil, nil)
+		return websocket(ctx, u, nil)
 	case "wss":
 		cfg, err := b.tlsConfig(u)
 		if err != nil {
 			return nil, err
 		}
-		return mqtt.NewWebsocket(u.String(), cfg, connectTimeout, nil, nil)
+		return websocket(ctx, u, cfg)
 	}
 	return nil, fmt.Errorf("unknown scheme %q", u.Scheme)
+}
+
+// websocket opens a WebSocket. The library's way knows no context: when ctx
+// ends first it is left behind, and ends within connectTimeout.
+func websocket(ctx context.Context, u *url.URL, cfg *tls.Config) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	opened := make(chan result)
+	go func() {
+		c, err := mqtt.NewWebsocket(u.String(), cfg, connectTimeout, nil, nil)
+		select {
+		case opened <- result{c, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = c.Close() // nobody wants it any more
+			}
+		}
+	}()
+	select {
+	case r := <-opened:
+		return r.conn, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func hostPort(u *url.URL, port string) string {
