@@ -221,7 +221,6 @@ func (l *link) revokedSubscription(d wamp.RevokedDetails) {
 // delivery is an event on its way to its handlers.
 type delivery struct {
 	event *wamp.Event
-	enc   wamp.Encoding
 	to    []*Subscription
 }
 

@@ -97,8 +97,10 @@ func Dial(ctx context.Context, url string, cfg Config) (*Session, error) {
 // because a realm or an account may come back. The router's refusal is a
 // *wamp.Error within the error.
 func Join(ctx context.Context, dial Dialer, cfg Config) (*Session, error) {
-	s := &Session{cfg: cfg.withDefaults(), dial: dial,
-		done: make(chan struct{}), idle: make(chan struct{}), up: make(chan struct{})}
+	s := &Session{
+		cfg: cfg.withDefaults(), dial: dial,
+		done: make(chan struct{}), idle: make(chan struct{}), up: make(chan struct{}),
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.arrived = sync.NewCond(&s.mu)
 	l, err := s.firstLink(ctx)

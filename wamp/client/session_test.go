@@ -76,8 +76,10 @@ func TestHello(t *testing.T) {
 
 func TestJoinRefused(t *testing.T) {
 	cases := []struct{ name, answer, text, uri string }{
-		{"ABORT with a message", `[3,{"message":"no realm of that name"},"wamp.error.no_such_realm"]`,
-			`join realm "realm1": wamp.error.no_such_realm: no realm of that name`, wamp.ErrNoSuchRealm},
+		{
+			"ABORT with a message", `[3,{"message":"no realm of that name"},"wamp.error.no_such_realm"]`,
+			`join realm "realm1": wamp.error.no_such_realm: no realm of that name`, wamp.ErrNoSuchRealm,
+		},
 		{"ABORT with arguments", `[3,{},"wamp.error.not_authorized",["go away"]]`, "wamp.error.not_authorized: go away", wamp.ErrNotAuthorized},
 		{"bare ABORT", `[3,{},"com.why"]`, `join realm "realm1": com.why`, "com.why"},
 		{"challenge that was not offered", `[4,"ticket",{}]`, `asks for "ticket", which was not offered`, ""},
@@ -186,8 +188,10 @@ func TestAuthenticate(t *testing.T) {
 
 func TestRouterEndsTheSession(t *testing.T) {
 	cases := []struct{ name, message, answer, text string }{
-		{"GOODBYE", `[6,{"message":"bye"},"wamp.close.system_shutdown"]`, `[6,{},"wamp.close.goodbye_and_out"]`,
-			"router closed the session: wamp.close.system_shutdown: bye"},
+		{
+			"GOODBYE", `[6,{"message":"bye"},"wamp.close.system_shutdown"]`, `[6,{},"wamp.close.goodbye_and_out"]`,
+			"router closed the session: wamp.close.system_shutdown: bye",
+		},
 		{"ABORT", `[3,{"message":"what?"},"wamp.error.protocol_violation"]`, "", "router aborted the session: wamp.error.protocol_violation: what?"},
 		{"not a message", `nonsense`, `[3,{"message":`, "router broke the protocol: json"},
 		{"message out of state", `[1,"realm1",{}]`, `[3,{"message":"unexpected HELLO`, "unexpected HELLO"},

@@ -8,8 +8,14 @@ import (
 )
 
 func TestValues(t *testing.T) {
-	v := client.Values{Args: wamp.List{int64(-3), 2.0, 2.5, "text", true, []byte{1}, nil, uint64(1 << 63), wamp.List{1}, wamp.Dict{},
-		"a text that is too long to be shown whole", []byte(nil), complex(1, 2)}}
+	v := client.Values{Args: wamp.List{
+		int64(-3), 2.0, 2.5, "text", true,
+		[]byte{1},
+		nil, uint64(1 << 63),
+		wamp.List{1},
+		wamp.Dict{},
+		"a text that is too long to be shown whole", []byte(nil), complex(1, 2),
+	}}
 	get := map[string]func(int) (any, error){
 		"Int":   func(i int) (any, error) { return v.Int(i) },
 		"Float": func(i int) (any, error) { return v.Float(i) },
