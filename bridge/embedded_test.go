@@ -100,7 +100,7 @@ func TestDefaults(t *testing.T) {
 	topics, events := w.topics(dev, "#", 1), w.events("mqtt.")
 	w.done(dev.Publish("tele/sensor/POWER", 1, false, "ON"))
 	w.done(dev.Publish("tele/sensor/SENSOR", 1, false, `{"t":21.5}`))
-	if got := events.wait(2); got[0] != (gotEvent("mqtt.tele.sensor.POWER", "ON")) || got[1] != (gotEvent("mqtt.tele.sensor.SENSOR", "map[t:21.5]")) {
+	if got := events.wait(2); got[0] != gotEvent("mqtt.tele.sensor.POWER", "ON") || got[1] != gotEvent("mqtt.tele.sensor.SENSOR", "map[t:21.5]") {
 		t.Errorf("events %v", got)
 	}
 	topics.wait(2)
@@ -151,7 +151,7 @@ func TestEmbeddedRetainedAndWill(t *testing.T) {
 	dev := w.device(addrOf(b))
 	all := w.topics(dev, "o/#", 1)
 	w.publish(sess, "com.o.end", wamp.List{"x"})
-	if got := all.wait(2); got[0] != (gotRetained("o/b", "2")) {
+	if got := all.wait(2); got[0] != gotRetained("o/b", "2") {
 		t.Errorf("the broker holds %v", got)
 	}
 }

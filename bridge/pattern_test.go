@@ -72,10 +72,22 @@ func TestFilterMatches(t *testing.T) {
 		filter, topic string
 		want          bool
 	}{
-		{"#", "a/b", true}, {"#", "$SYS/a", false}, {"+/a", "$SYS/a", false}, {"$SYS/#", "$SYS/a", true},
-		{"a/#", "a", true}, {"a/#", "a/b/c", true}, {"a/#", "ab", false}, {"a/+", "a", false}, {"a/+", "a/", true},
-		{"a/+/c", "a//c", true}, {"a/b", "a/b", true}, {"a/b", "a/b/c", false}, {"+/+", "/a", true}, {"+", "/a", false},
-		{"a/+/#", "a/b", true}, {"a/+/#", "a", false},
+		{"#", "a/b", true},
+		{"#", "$SYS/a", false},
+		{"+/a", "$SYS/a", false},
+		{"$SYS/#", "$SYS/a", true},
+		{"a/#", "a", true},
+		{"a/#", "a/b/c", true},
+		{"a/#", "ab", false},
+		{"a/+", "a", false},
+		{"a/+", "a/", true},
+		{"a/+/c", "a//c", true},
+		{"a/b", "a/b", true},
+		{"a/b", "a/b/c", false},
+		{"+/+", "/a", true},
+		{"+", "/a", false},
+		{"a/+/#", "a/b", true},
+		{"a/+/#", "a", false},
 	} {
 		if got := (Filter{Topic: c.filter}).Matches(c.topic); got != c.want {
 			t.Errorf("%q matches %q = %v", c.filter, c.topic, got)

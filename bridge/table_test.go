@@ -85,10 +85,18 @@ func TestNamesRefused(t *testing.T) {
 		topic string
 		want  Reason
 	}{
-		{under, "", BadTopic}, {under, "a/+", BadTopic}, {under, "a/#", BadTopic}, {under, "a\x00b", BadTopic},
-		{under, "a\xff", BadTopic}, {under, long, BadTopic}, {under, strings.Repeat("/", 2000), BadTopic},
-		{under, "$SYS/x", NoMap}, {under, "$share/g/t", NoMap}, {under, "a\r\nb", Mapped},
-		{everything, "wamp/x", BadTopic}, {everything, "wamp", BadTopic},
+		{under, "", BadTopic},
+		{under, "a/+", BadTopic},
+		{under, "a/#", BadTopic},
+		{under, "a\x00b", BadTopic},
+		{under, "a\xff", BadTopic},
+		{under, long, BadTopic},
+		{under, strings.Repeat("/", 2000), BadTopic},
+		{under, "$SYS/x", NoMap},
+		{under, "$share/g/t", NoMap},
+		{under, "a\r\nb", Mapped},
+		{everything, "wamp/x", BadTopic},
+		{everything, "wamp", BadTopic},
 	} {
 		if _, d := c.table.ToWAMP(c.topic, nil, false); d.Reason != c.want {
 			t.Errorf("topic %q: %v, want %v", clip(c.topic), d.Reason, c.want)
@@ -100,10 +108,18 @@ func TestNamesRefused(t *testing.T) {
 		want  Reason
 	}{
 		{under, "mqtt", BadURI}, // no topic has no level
-		{under, "mqtt.a/b", BadURI}, {under, "mqtt.a+", BadURI}, {under, "mqtt.%4", BadURI}, {under, "mqtt.%41", BadURI},
-		{under, "mqtt.$SYS.x", BadURI}, {under, "other", NoMap}, {under, "", BadURI}, {under, "mqtt..x", BadURI},
-		{under, "mqtt.a b", BadURI}, {under, "mqtt." + long, BadURI},
-		{everything, "wamp.session.on_join", NoMap}, {everything, "wamp", NoMap},
+		{under, "mqtt.a/b", BadURI},
+		{under, "mqtt.a+", BadURI},
+		{under, "mqtt.%4", BadURI},
+		{under, "mqtt.%41", BadURI},
+		{under, "mqtt.$SYS.x", BadURI},
+		{under, "other", NoMap},
+		{under, "", BadURI},
+		{under, "mqtt..x", BadURI},
+		{under, "mqtt.a b", BadURI},
+		{under, "mqtt." + long, BadURI},
+		{everything, "wamp.session.on_join", NoMap},
+		{everything, "wamp", NoMap},
 	} {
 		if _, d := c.table.ToMQTT(c.uri, wamp.Payload{}, false); d.Reason != c.want {
 			t.Errorf("URI %q: %v, want %v", clip(c.uri), d.Reason, c.want)
@@ -281,25 +297,34 @@ func TestLoops(t *testing.T) {
 		{"one broker, two-way", []BrokerConfig{broker("a", "tcp://h:1883")}, []Map{mapOf(Both, "s/{x}", "s.{x}")}, ""},
 		{"a hub of two brokers", []BrokerConfig{broker("a", "tcp://h1"), broker("b", "tcp://h2")}, []Map{mapOf(Both, "s/{x}", "s.{x}")}, ""},
 		{
-			"one broker twice", []BrokerConfig{broker("a", "tcp://localhost:1883"), broker("b", "mqtt://127.0.0.1")},
-			[]Map{mapOf(Both, "s/{x}", "s.{x}")}, `a "s/{x}" → (map s/{x}|s.{x}) s.{x}`,
+			"one broker twice",
+			[]BrokerConfig{broker("a", "tcp://localhost:1883"), broker("b", "mqtt://127.0.0.1")},
+			[]Map{mapOf(Both, "s/{x}", "s.{x}")},
+			`a "s/{x}" → (map s/{x}|s.{x}) s.{x}`,
 		},
 		{
-			"growing topics", []BrokerConfig{broker("a", "tcp://h"), broker("b", "tcp://H:1883")},
+			"growing topics",
+			[]BrokerConfig{broker("a", "tcp://h"), broker("b", "tcp://H:1883")},
 			[]Map{mapOf(In, "s/{x...}", "s.{x...}", on("a")), mapOf(Out, "s/deeper/{x...}", "s.{x...}", on("b"))},
 			"", // b's message comes in at a, whose event goes out at b again
 		},
 		{
-			"one broker twice, one way", []BrokerConfig{broker("a", "tcp://h"), broker("b", "tcp://h")},
-			[]Map{mapOf(In, "s/{x}", "s.{x}", on("a")), mapOf(Out, "t/{x}", "s.{x}", on("b"))}, "",
+			"one broker twice, one way",
+			[]BrokerConfig{broker("a", "tcp://h"), broker("b", "tcp://h")},
+			[]Map{mapOf(In, "s/{x}", "s.{x}", on("a")), mapOf(Out, "t/{x}", "s.{x}", on("b"))},
+			"",
 		},
 		{
-			"the embedded broker, reached from outside", []BrokerConfig{broker("a", "tcp://[::1]:1884")},
-			[]Map{mapOf(Both, "s/{x}", "s.{x}")}, "embedded",
+			"the embedded broker, reached from outside",
+			[]BrokerConfig{broker("a", "tcp://[::1]:1884")},
+			[]Map{mapOf(Both, "s/{x}", "s.{x}")},
+			"embedded",
 		},
 		{
-			"three entries, two brokers", []BrokerConfig{broker("a", "tcp://h"), broker("b", "tcp://i"), broker("c", "tcp://h", "tcp://i")},
-			[]Map{mapOf(Both, "s/{x}", "s.{x}")}, "loop",
+			"three entries, two brokers",
+			[]BrokerConfig{broker("a", "tcp://h"), broker("b", "tcp://i"), broker("c", "tcp://h", "tcp://i")},
+			[]Map{mapOf(Both, "s/{x}", "s.{x}")},
+			"loop",
 		},
 	} {
 		cfg := Config{Brokers: c.brokers, Maps: c.maps, EmbeddedAt: []string{":1884"}}
