@@ -32,7 +32,12 @@ func golden(t *testing.T, file string, got []byte) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s is stale: renew it with 'go test ./gateway/config -rewrite'; it should be\n%s", file, got)
+		a, b := strings.Split(string(got), "\n"), strings.Split(string(want), "\n")
+		i := 0
+		for i < min(len(a), len(b))-1 && a[i] == b[i] {
+			i++
+		}
+		t.Errorf("%s is stale, from line %d on: renew it with 'go test ./gateway/config -rewrite'\n  is     %s\n  should %s", file, i+1, b[i], a[i])
 	}
 }
 
@@ -85,7 +90,7 @@ Without a file, simulated devices run, and everybody on the machine may do every
   can write and nobody but its owner and group can read (mode 0600 or 0640). They are never shown or logged.
 * **` + "`{hostname}`" + `** stands for the machine's name where the meaning of a key says so.
 * YAML's anchors, aliases and merges (` + "`&a`, `*a`, `<<: *a`" + `) work; keys at the top that begin with ` + "`x-`" + ` are there to hold them.
-* A file has at most 1 MiB, 32 levels, and 100,000 values, aliases followed.
+* A file has at most 256 KiB, 10,000 lines, 32 levels, and 100,000 values, aliases followed.
 
 ## Keys
 

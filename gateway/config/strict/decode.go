@@ -11,8 +11,12 @@ import (
 
 // The bounds of one file.
 const (
-	// MaxSize is how large a file may be, in bytes.
-	MaxSize = 1 << 20
+	// MaxSize is how large a file may be, in bytes; MaxLines how many lines it
+	// may have. The YAML library takes time that grows with the square of both.
+	MaxSize  = 256 << 10
+	MaxLines = 10_000
+	// maxTokens bounds the words and signs of a file, for the same reason.
+	maxTokens = 50_000
 	// maxDepth bounds nesting, aliases followed.
 	maxDepth = 32
 	// maxValues bounds the values that a file amounts to, aliases followed.

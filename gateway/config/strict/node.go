@@ -21,6 +21,9 @@ func parse(src *source, text []byte) (body ast.Node, problem *Problem) {
 	if len(text) > MaxSize {
 		return fail(1, 1, fmt.Sprintf("the file has %d bytes; at most %d are read", len(text), MaxSize), "is this the right file?")
 	}
+	if len(src.lines) > MaxLines {
+		return fail(MaxLines+1, 1, fmt.Sprintf("the file has more than %d lines", MaxLines), "is this the right file?")
+	}
 	for i, l := range src.lines {
 		if !utf8.ValidString(l) {
 			return fail(i+1, len([]rune(l[:invalidAt(l)]))+1, "not UTF-8 text", "save the file as UTF-8; is this the right file?")
@@ -42,6 +45,10 @@ func parse(src *source, text []byte) (body ast.Node, problem *Problem) {
 		}
 	}()
 	tokens := lexer.Tokenize(string(text))
+	if len(tokens) > maxTokens {
+		t := tokens[maxTokens]
+		return fail(t.Position.Line, t.Position.Column, fmt.Sprintf("the file has more than %d words and signs", maxTokens), "is this the right file?")
+	}
 	if t := tooDeep(tokens); t != nil {
 		return fail(t.Position.Line, t.Position.Column, fmt.Sprintf("nested deeper than %d levels", maxDepth), "flatten this part of the file")
 	}

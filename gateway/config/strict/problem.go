@@ -158,7 +158,7 @@ func sorted(ps []Problem) Problems {
 
 // Nearest returns the key that word was probably meant to be, or "".
 func Nearest(word string, keys []string) string {
-	best, bestDistance := "", 1+len(word)/3
+	best, bestDistance := "", 1+(len(word)-1)/4
 	for _, k := range keys {
 		if d := distance(strings.ToLower(word), k, bestDistance+1); d <= bestDistance && (best == "" || d < bestDistance) {
 			best, bestDistance = k, d
