@@ -36,8 +36,8 @@ type program struct {
 
 var programs = []program{
 	{"gpio.test", "./devices/gpio"},
-	//{"serial.test", "./devices/serial"},
-	//{"gateway.test", "./test/vm/inside"},
+	{"serial.test", "./devices/serial"},
+	{"gateway.test", "./test/vm/inside"},
 }
 
 // TestKernel boots a kernel with simulated hardware, runs the device tests and
@@ -113,7 +113,12 @@ func packInitrd(t *testing.T, path string) {
 	c.char("dev/console", 5, 1) // without these two Go dies as process 1
 	c.char("dev/null", 1, 3)
 	c.file("init", build("init", "build", "./test/vm/guest"))
-	//c.file("payload/postern", build("postern", "build", "./cmd/postern"))
+	c.file("payload/postern", build("postern", "build", "./cmd/postern"))
+	example, err := os.ReadFile("../../configs/examples/pi-relay-and-button.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.file("payload/pi-relay-and-button.yaml", example)
 	var list bytes.Buffer
 	for _, p := range programs {
 		c.file("payload/"+p.name, build(p.name, "test", "-c", "-tags=vm", p.pkg))

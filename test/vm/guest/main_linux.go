@@ -165,7 +165,7 @@ func runAll(list string, env []string) error {
 // powerOff leaves through QEMU's isa-debug-exit, at once; should it be absent,
 // through the kernel.
 func powerOff() {
-	os.Stdout.Sync()
+	unix.IoctlSetInt(int(os.Stdout.Fd()), unix.TCSBRK, 1) // until the console has shown it all
 	if f, err := os.OpenFile("/dev/port", os.O_WRONLY, 0); err == nil {
 		f.WriteAt([]byte{0}, 0xf4)
 		f.Close()
