@@ -54,7 +54,9 @@ mqtt:
 // nasty are the arguments that have to survive every pair of codecs.
 var nasty = []any{
 	"ünï — \u0001 \U0001F33B", nil, true, -1, 1 << 31, 1<<53 - 1, 0.1, -1e300, "",
-	[]any{}, map[string]any{}, []any{[]any{nil, map[string]any{"a": []any{1, "b", false}}}},
+	[]any{},
+	map[string]any{},
+	[]any{[]any{nil, map[string]any{"a": []any{1, "b", false}}}},
 	map[string]any{"$bin": base64.StdEncoding.EncodeToString([]byte{0, 1, 2, 254, 255})},
 }
 
