@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -76,7 +77,7 @@ func (v *view) follow(ctx context.Context, dial client.Dialer, realm, prefix str
 	// All devices' first values together, then no more often than people can
 	// read.
 	select {
-	case <-time.After(250 * time.Millisecond):
+	case <-time.After(100 * time.Millisecond):
 	case <-ctx.Done():
 		return nil
 	}
@@ -119,15 +120,31 @@ func (v *view) begin(ctx context.Context, s *client.Session, prefix string) erro
 		return err
 	}
 	list, _ := r.Args[0].([]any)
+	var order []string
 	for _, d := range list {
 		device, _ := d.(map[string]any)
 		for _, x := range wamp.AsList(device, "readings") {
 			reading, _ := x.(map[string]any)
-			v.add(wamp.AsString(device, "name"), wamp.AsString(reading, "name"), reading["value"], wamp.AsString(reading, "unit"))
+			name := wamp.AsString(device, "name")
+			v.add(name, wamp.AsString(reading, "name"), reading["value"], wamp.AsString(reading, "unit"))
+			order = append(order, name+"."+wamp.AsString(reading, "name"))
 		}
 	}
+	v.arrange(order)
 	v.notify()
 	return nil
+}
+
+// arrange puts the rows into the order of the configuration.
+func (v *view) arrange(order []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	slices.SortStableFunc(v.rows, func(a, b row) int {
+		return slices.Index(order, a.device+"."+a.reading) - slices.Index(order, b.device+"."+b.reading)
+	})
+	for i, r := range v.rows {
+		v.at[r.device+"."+r.reading] = i
+	}
 }
 
 // add sets a value unless a newer one has come already.
