@@ -104,6 +104,8 @@ func (g *gauge) set(state string, info ConnInfo, err error) {
 	switch {
 	case err != nil:
 		g.log.Warn("bridge "+state, "url", info.URL, "error", text)
+	case state == StateConnecting || state == StateStopped:
+		g.log.Debug("bridge " + state)
 	default:
 		g.log.Info("bridge "+state, "url", info.URL, "protocol", info.Protocol)
 	}
