@@ -1,0 +1,73 @@
+package gpio
+
+import (
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open finds the line: by its name ("GPIO17"), by its place on the 40-pin
+// header ("P1-11") or, when chip (a label, or a path in /dev) is given, by its
+// offset on that chip ("17"). It does not touch the line.
+func Open(pin, chip string, cfg LineConfig) (*Line, error) {
+	name, err := canonical(pin, chip)
+	if err != nil {
+		return nil, err
+	}
+	chips, failed := scan("/dev")
+	addr, err := locate(name, chip, chips, failed)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Consumer == "" {
+		cfg.Consumer = "postern"
+	}
+	if cfg.Buffer <= 0 {
+		cfg.Buffer = defaultBuffer
+	}
+	return &Line{addr: addr, cfg: cfg}, nil
+}
+
+// scan reads the names of all lines. A second node or link of the same chip,
+// as older kernels' names are kept on a Raspberry Pi 5, counts once.
+func scan(dir string) (chips []chipInfo, failed []error) {
+	paths, _ := filepath.Glob(filepath.Join(dir, "gpiochip*"))
+	seen := map[string]bool{}
+	for _, path := range paths {
+		if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
+			path = real
+		}
+		if seen[path] {
+			continue
+		}
+		seen[path] = true
+		c, err := scanChip(path)
+		if err != nil {
+			failed = append(failed, explainAccess(path, err))
+			continue
+		}
+		chips = append(chips, c)
+	}
+	return chips, failed
+}
+
+func scanChip(path string) (chipInfo, error) {
+	f, conn, err := openChip(path)
+	if err != nil {
+		return chipInfo{}, err
+	}
+	defer f.Close()
+	var u uapiChipInfo
+	if err := ioctl(conn, iocChipInfo, &u); err != nil {
+		return chipInfo{}, err
+	}
+	c := chipInfo{path: path, name: unix.ByteSliceToString(u.name[:]), label: unix.ByteSliceToString(u.label[:])}
+	for i := range min(u.lines, 4096) {
+		l, err := lineInfoOf(conn, i)
+		if err != nil {
+			return chipInfo{}, err
+		}
+		c.lines = append(c.lines, l)
+	}
+	return c, nil
+}
