@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 func command(ctx context.Context, dir string, env []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), "POSTERN_TEST_RUN=1", "POSTERN_URL="), env...)
+	cmd.Env = append(append(os.Environ(), "POSTERN_TEST_RUN=1", "POSTERN_URL=", "GORACE=atexit_sleep_ms=0"), env...)
 	return cmd
 }
 
