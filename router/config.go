@@ -29,6 +29,9 @@ type RealmConfig struct {
 type RoleConfig struct {
 	Name        string             `yaml:"name" required:"true" doc:"the role's name"`
 	Permissions []PermissionConfig `yaml:"permissions" doc:"what the role may do; the most specific rule that matches a URI decides, and what none matches is denied"`
+
+	ForceReregister bool `yaml:"force_reregister" doc:"whether the role may register, with the option force_reregister, what another session has registered, which loses it"`
+	TrustLevel      *int `yaml:"trust_level" min:"0" doc:"what callees are told about calls from the role, 0 for the least trust; left out for nothing"`
 }
 
 // PermissionConfig allows actions on the URIs that a pattern matches.
@@ -101,7 +104,7 @@ func OpenRealm(name string) RealmConfig {
 	c := RealmConfig{Name: name}
 	c.SetDefaults()
 	c.Anonymous = "anonymous"
-	c.Roles = []RoleConfig{{Name: "anonymous", Permissions: []PermissionConfig{{
+	c.Roles = []RoleConfig{{Name: "anonymous", ForceReregister: true, Permissions: []PermissionConfig{{
 		Match: "prefix", Allow: []string{"call", "register", "publish", "subscribe"},
 	}}}}
 	return c
@@ -172,6 +175,9 @@ func (c *RealmConfig) validate(report func(path, problem, hint string)) {
 			report(at+".name", "it is empty", "give the role a name")
 		case defined[ro.Name]:
 			report(at+".name", fmt.Sprintf("role %q is there twice", ro.Name), "join the two")
+		}
+		if ro.TrustLevel != nil && *ro.TrustLevel < 0 {
+			report(at+".trust_level", "it is less than 0", "write 0 or more, or leave it out")
 		}
 		roles[ro.Name], defined[ro.Name] = true, true
 		for j := range ro.Permissions {
@@ -244,7 +250,7 @@ func (c *RealmConfig) realm() realm.Config {
 		out.Roles = append(out.Roles, ro.role())
 	}
 	if !trusted {
-		out.Roles = append(out.Roles, realm.Role{Name: RoleTrusted, Permissions: []realm.Permission{
+		out.Roles = append(out.Roles, realm.Role{Name: RoleTrusted, Takeover: true, Permissions: []realm.Permission{
 			{Match: wamp.MatchPrefix, Allow: realm.AllActions},
 		}})
 	}
@@ -252,7 +258,11 @@ func (c *RealmConfig) realm() realm.Config {
 }
 
 func (c *RoleConfig) role() realm.Role {
-	out := realm.Role{Name: c.Name}
+	out := realm.Role{Name: c.Name, Takeover: c.ForceReregister}
+	if c.TrustLevel != nil {
+		level := int64(*c.TrustLevel)
+		out.TrustLevel = &level
+	}
 	for _, p := range c.Permissions {
 		may := func(action string) bool { return slices.Contains(p.Allow, action) }
 		out.Permissions = append(out.Permissions, realm.Permission{

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -190,6 +191,8 @@ func (s *stage) configure(text string) {
 		RequestIDs string `json:"request_ids"`
 		Limits     struct{ Subscriptions, Registrations, Calls, Retained int }
 		Roles      map[string][]PermissionConfig
+		Takeover   []string
+		TrustLevel map[string]int `json:"trust_level"`
 	}
 	s.decode(text, &c)
 	set := func(field *int, value int) {
@@ -209,6 +212,13 @@ func (s *stage) configure(text string) {
 	}
 	for name, rules := range c.Roles {
 		s.cfg.Roles = append(s.cfg.Roles, RoleConfig{Name: name, Permissions: rules})
+	}
+	for i := range s.cfg.Roles {
+		role := &s.cfg.Roles[i]
+		role.ForceReregister = slices.Contains(c.Takeover, role.Name)
+		if level, ok := c.TrustLevel[role.Name]; ok {
+			role.TrustLevel = &level
+		}
 	}
 }
 

@@ -87,7 +87,7 @@ func (c *Config) addRoleFull() {
 		if r.Anonymous != RoleFull || slices.ContainsFunc(r.Roles, func(role router.RoleConfig) bool { return role.Name == RoleFull }) {
 			continue
 		}
-		r.Roles = append(r.Roles, router.RoleConfig{Name: RoleFull, Permissions: []router.PermissionConfig{{
+		r.Roles = append(r.Roles, router.RoleConfig{Name: RoleFull, ForceReregister: true, Permissions: []router.PermissionConfig{{
 			Match: "prefix", Allow: []string{"call", "register", "publish", "subscribe"},
 		}}})
 	}

@@ -12,6 +12,12 @@ import (
 type Role struct {
 	Name        string
 	Permissions []Permission
+	// Takeover lets sessions register with force_reregister what others have
+	// registered, who lose it.
+	Takeover bool
+	// TrustLevel is what callees are told of calls ("Call Trust Levels"); nil for
+	// nothing.
+	TrustLevel *int64
 }
 
 // Permission allows actions on the URIs that a pattern matches; the most
@@ -63,10 +69,13 @@ type role struct {
 	// ordered are the rules from the most to the least specific, for patterns.
 	ordered []*Permission
 	scratch []*Permission
+
+	takeover   bool
+	trustLevel *int64
 }
 
 func newRole(c Role) (*role, error) {
-	ro := &role{}
+	ro := &role{takeover: c.Takeover, trustLevel: c.TrustLevel}
 	for i := range c.Permissions {
 		p := c.Permissions[i]
 		p.Match = p.Match.Normal()

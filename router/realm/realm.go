@@ -6,11 +6,21 @@
 // mutex per realm. See docs/architecture.md.
 //
 // session.go holds who is a member and how sessions begin and end, broker.go
-// publish and subscribe, retain.go retained events, dealer.go the routed calls,
+// publish and subscribe, retain.go retained events, registration.go who
+// provides which procedure, dealer.go the way of a call to its callee and back,
+// invocation.go what a callee has to answer,
 // permission.go what roles may do, match.go the index of topics and patterns
 // that all of them share. What happens is specified by the transcripts in
 // testdata. The package is larger than most because these parts share the
 // sessions' state, and taking them apart would only export it.
+//
+// Where the text is a sketch ("Sharded Registration"), it is read like this. The
+// callees of a shared registration are its shards, each with the node key that it
+// gave as REGISTER.Options.nkey. A call with runmode "partition" goes to the one
+// shard that has CALL.Options.rkey, whatever the invocation policy; which one
+// that is follows from the keys alone (see registration.shard). If that shard is
+// busy or unavailable, the call fails: the others do not have the resource.
+// runmode "all", of which the text says "Write me", is not supported.
 package realm
 
 import (
@@ -72,8 +82,9 @@ const (
 	// pending. It is the default: a client that draws an ID and then sends,
 	// without a lock around the two, is out of sequence as soon as two goroutines
 	// use it (nexus's does that), and older clients draw IDs at random. Both
-	// would be cut off, at random moments, by anything stricter. autobahn-js 26.3,
-	// autobahn-python 22.7 and wampy 8.0 keep to the strictest rule.
+	// would be cut off, at random moments, by anything stricter. Of autobahn-js
+	// 26.3, autobahn-python 22.7 and wampy 8.0, requests made one after the other
+	// were seen to keep to the strictest rule; more than that was not tried.
 	AnyRequestIDs RequestIDs = iota
 	// AscendingRequestIDs wants each ID to be larger than those before.
 	AscendingRequestIDs
@@ -121,6 +132,7 @@ type Realm struct {
 
 	registrations    index[registration]
 	lastRegistration wamp.ID
+	lastCallee       uint64
 
 	// Scratch space of lookups, so that they allocate nothing.
 	matchedSubs []*subscription
@@ -144,7 +156,7 @@ func New(cfg Config) (*Realm, error) {
 	r := &Realm{
 		cfg:      cfg,
 		roles:    map[string]*role{},
-		features: features(),
+		features: features(&cfg),
 		sessions: map[wamp.ID]*Session{},
 	}
 	for _, c := range cfg.Roles {
@@ -175,20 +187,22 @@ func (l *Limits) fill() {
 }
 
 // features are the roles of WELCOME. Only what works is announced.
-func features() wamp.Dict {
+func features(cfg *Config) wamp.Dict {
 	announce := func(names ...string) wamp.Dict {
 		d := wamp.Dict{}
 		for _, n := range names {
 			d[n] = true
 		}
-		return wamp.Dict{"features": d}
+		return d
 	}
-	return wamp.Dict{
-		"broker": announce("event_retention", "pattern_based_subscription", "publisher_exclusion",
-			"publisher_identification", "subscriber_blackwhite_listing"),
-		"dealer": announce("call_canceling", "caller_identification", "pattern_based_registration",
-			"progressive_call_results"),
+	broker := announce("event_retention", "pattern_based_subscription", "publisher_exclusion",
+		"publisher_identification", "subscriber_blackwhite_listing")
+	dealer := announce("call_canceling", "caller_identification", "pattern_based_registration",
+		"progressive_call_results", "registration_revocation", "sharded_registration", "shared_registration")
+	if slices.ContainsFunc(cfg.Roles, func(ro Role) bool { return ro.TrustLevel != nil }) {
+		dealer["call_trustlevels"] = true
 	}
+	return wamp.Dict{"broker": wamp.Dict{"features": broker}, "dealer": wamp.Dict{"features": dealer}}
 }
 
 // HasRole reports whether sessions can join under the role.

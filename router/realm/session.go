@@ -19,7 +19,7 @@ type Session struct {
 	lastRequest wamp.ID
 
 	subscriptions map[wamp.ID]*member
-	registrations map[wamp.ID]*registration
+	registrations map[wamp.ID]*callee
 
 	// calls are those that this session waits for, by CALL.Request;
 	// invocations those that it has to answer, by INVOCATION.Request.
@@ -150,7 +150,7 @@ func (r *Realm) detach(s *Session) {
 		r.dropMember(s.subscriptions[id])
 	}
 	for _, id := range sortedKeys(s.registrations) {
-		r.dropRegistration(s.registrations[id])
+		r.dropCallee(s.registrations[id])
 	}
 	// Its own calls first: it may have called itself.
 	for _, id := range sortedKeys(s.calls) {

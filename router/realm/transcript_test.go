@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -173,6 +174,8 @@ func (s *stage) configure(text string) {
 			URI, Match string
 			Allow      []string
 		}
+		Takeover   []string       // roles
+		TrustLevel map[string]int `json:"trust_level"` // of roles
 	}
 	s.decode(text, &c)
 	if c.URIs == "strict" {
@@ -206,6 +209,14 @@ func (s *stage) configure(text string) {
 			role.Permissions = append(role.Permissions, realm.Permission{URI: p.URI, Match: wamp.Match(p.Match), Allow: allow})
 		}
 		s.cfg.Roles = append(s.cfg.Roles, role)
+	}
+	for i := range s.cfg.Roles {
+		role := &s.cfg.Roles[i]
+		role.Takeover = slices.Contains(c.Takeover, role.Name)
+		if level, ok := c.TrustLevel[role.Name]; ok {
+			n := int64(level)
+			role.TrustLevel = &n
+		}
 	}
 }
 
