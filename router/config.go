@@ -23,6 +23,13 @@ type RealmConfig struct {
 	Anonymous  string       `yaml:"anonymous" doc:"role of clients that do not authenticate; empty refuses them"`
 	Roles      []RoleConfig `yaml:"roles" doc:"what clients may do, by their role"`
 	Limits     RealmLimits  `yaml:"limits" doc:"what the realm may hold"`
+	Calls      CallsConfig  `yaml:"calls" doc:"how long calls may take"`
+}
+
+// CallsConfig bounds calls in time.
+type CallsConfig struct {
+	DefaultTimeout time.Duration `yaml:"default_timeout" min:"0s" doc:"how long a call may take that names no timeout; 0s for as long as it does"`
+	MaxTimeout     time.Duration `yaml:"max_timeout" min:"0s" doc:"how long any call may take; 0s for as long as it does"`
 }
 
 // RoleConfig is one role.
@@ -187,6 +194,17 @@ func (c *RealmConfig) validate(report func(path, problem, hint string)) {
 	if c.Anonymous != "" && !roles[c.Anonymous] {
 		report("anonymous", fmt.Sprintf("there is no role %q", c.Anonymous), "define it under roles")
 	}
+	for _, p := range []struct {
+		path string
+		d    time.Duration
+	}{
+		{"default_timeout", c.Calls.DefaultTimeout},
+		{"max_timeout", c.Calls.MaxTimeout},
+	} {
+		if p.d < 0 {
+			report("calls."+p.path, "it is less than 0s", "leave it out for no timeout")
+		}
+	}
 	l := c.Limits
 	for _, p := range []struct {
 		path string
@@ -234,6 +252,7 @@ func (c *RealmConfig) realm() realm.Config {
 			Subscriptions: c.Limits.Subscriptions, Registrations: c.Limits.Registrations,
 			PendingCalls: c.Limits.PendingCalls, Retained: c.Limits.Retained, RetainedBytes: c.Limits.RetainedBytes,
 		},
+		Timeouts: realm.Timeouts{Default: realm.Time(c.Calls.DefaultTimeout), Max: realm.Time(c.Calls.MaxTimeout)},
 	}
 	if c.URIs == "strict" {
 		out.URIs = wamp.StrictURIs

@@ -46,8 +46,16 @@ func TestValidate(t *testing.T) {
 		"realms[0].request_ids":     func(c *Config) { c.Realms[0].RequestIDs = "" },
 		"realms[0].anonymous":       func(c *Config) { c.Realms[0].Anonymous = "nobody" },
 		"realms[0].limits.sessions": func(c *Config) { c.Realms[0].Limits.Sessions = 0 },
-		"realms[0].roles[0].name":   func(c *Config) { c.Realms[0].Roles[0].Name, c.Realms[0].Anonymous = "", "" },
-		"realms[0].roles[1].name":   func(c *Config) { c.Realms[0].Roles = append(c.Realms[0].Roles, c.Realms[0].Roles[0]) },
+		"realms[0].calls.default_timeout": func(c *Config) {
+			c.Realms[0].Calls.DefaultTimeout = -1
+		},
+		"realms[0].calls.max_timeout": func(c *Config) { c.Realms[0].Calls.MaxTimeout = -1 },
+		"realms[0].roles[0].trust_level": func(c *Config) {
+			level := -1
+			c.Realms[0].Roles[0].TrustLevel = &level
+		},
+		"realms[0].roles[0].name": func(c *Config) { c.Realms[0].Roles[0].Name, c.Realms[0].Anonymous = "", "" },
+		"realms[0].roles[1].name": func(c *Config) { c.Realms[0].Roles = append(c.Realms[0].Roles, c.Realms[0].Roles[0]) },
 		"realms[0].roles[0].permissions[0].match": func(c *Config) {
 			c.Realms[0].Roles[0].Permissions[0] = PermissionConfig{URI: "com.a", Match: "regex"}
 		},

@@ -10,8 +10,9 @@
 // Goroutines. Attach runs one session on the goroutine that called it, which
 // reads and steps, and on one more, which writes; it returns when both are
 // done. Serve has one goroutine for each connection besides its caller's,
-// Handler one for each WebSocket, Local one for each session. One sweeper ends
-// sessions that have stopped reading, and closing a connection that is stuck
+// Handler one for each WebSocket, Local one for each session. Each realm
+// has one that tells it when a call's time is over, and one sweeper ends
+// sessions that have stopped reading; and closing a connection that is stuck
 // takes a goroutine for that moment. Shutdown ends and awaits them all.
 //
 // The package never looks into arguments, never decodes them, and never blocks

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/postern-iot/postern/router/realm"
 	"github.com/postern-iot/postern/wamp"
@@ -20,6 +21,8 @@ type hall struct {
 	mu     sync.Mutex
 	core   *realm.Realm
 	closed bool
+	timer  *time.Timer // goes off at armed, for watch
+	armed  realm.Time  // 0 when it is not to go off
 	// What a round of effects leaves to be done: sessions that could not take
 	// what they must, and calls that a callee has no room for.
 	overflowed []*session
@@ -118,6 +121,7 @@ func (h *hall) deliver(effects []realm.Effect, at realm.Time) {
 		h.refused = h.refused[:n-1]
 		h.push(h.core.Undeliverable(&call.callee.member, call.msg, errBusy, at), at)
 	}
+	h.arm(at)
 }
 
 var errBusy = wamp.Errorf(wamp.ErrUnavailable, "the callee has too many calls waiting")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -93,7 +94,10 @@ func New(cfg Config, opts ...Option) (*Router, error) {
 	}
 	for i := range cfg.Realms {
 		c := &cfg.Realms[i]
-		h := &hall{cfg: c.realm(), sessions: c.Limits.Sessions, endSlow: cfg.Limits.SlowConsumers == "end"}
+		h := &hall{
+			cfg: c.realm(), sessions: c.Limits.Sessions, endSlow: cfg.Limits.SlowConsumers == "end",
+			timer: time.NewTimer(math.MaxInt64),
+		}
 		h.cfg.Agent, h.cfg.Encoding, h.cfg.NewID = "postern", codec.CBOR, newIDs()
 		if c.Anonymous != "" {
 			h.authenticators = append(h.authenticators, anonymous{role: c.Anonymous})
@@ -113,6 +117,9 @@ func New(cfg Config, opts ...Option) (*Router, error) {
 	}
 	r.halting, r.halt = context.WithCancel(context.Background())
 	r.tasks.Go(r.sweep)
+	for _, h := range r.realms {
+		r.tasks.Go(func() { h.watch(r.halting.Done()) })
+	}
 	return r, nil
 }
 
@@ -288,5 +295,3 @@ func (r *Router) Stats() Stats {
 	}
 	return st
 }
-
-func now() realm.Time { return realm.Time(time.Now().UnixNano()) }

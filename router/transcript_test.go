@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/postern-iot/postern/router/realm"
 	"github.com/postern-iot/postern/wamp"
@@ -153,6 +154,8 @@ func (s *stage) do(line string) (gone string) {
 		s.identities[name] = id
 	case word == "close":
 		s.hall().close(rest)
+	case word == "wait":
+		<-time.After(s.span(rest)) // of the bubble's clock
 	case rest == "gone":
 		if a := s.actors[word]; a != nil {
 			_ = a.conn.Close()
@@ -179,6 +182,18 @@ func (s *stage) do(line string) (gone string) {
 	return gone
 }
 
+// span is a duration; "" is none.
+func (s *stage) span(text string) time.Duration {
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return d
+}
+
 func (s *stage) decode(text string, into any) {
 	if err := json.Unmarshal([]byte(text), into); err != nil {
 		s.t.Fatalf("%s: %v", text, err)
@@ -192,6 +207,7 @@ func (s *stage) configure(text string) {
 		Limits     struct{ Subscriptions, Registrations, Calls, Retained int }
 		Roles      map[string][]PermissionConfig
 		Takeover   []string
+		Timeouts   struct{ Default, Max string }
 		TrustLevel map[string]int `json:"trust_level"`
 	}
 	s.decode(text, &c)
@@ -210,6 +226,7 @@ func (s *stage) configure(text string) {
 	if c.RequestIDs != "" {
 		s.cfg.RequestIDs = c.RequestIDs
 	}
+	s.cfg.Calls = CallsConfig{DefaultTimeout: s.span(c.Timeouts.Default), MaxTimeout: s.span(c.Timeouts.Max)}
 	for name, rules := range c.Roles {
 		s.cfg.Roles = append(s.cfg.Roles, RoleConfig{Name: name, Permissions: rules})
 	}

@@ -11,12 +11,28 @@ import (
 
 var args = wamp.Payload{Enc: codec.JSON, Args: []byte(`[42,"on"]`)}
 
-func BenchmarkCallYield(b *testing.B) {
+func BenchmarkCallYield(b *testing.B) { benchmarkCall(b, wamp.CallOptions{}, 0) }
+
+// BenchmarkCallTimeout calls with a timeout while others wait for theirs.
+func BenchmarkCallTimeout(b *testing.B) {
+	for _, waiting := range []int{0, 9000} {
+		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
+			benchmarkCall(b, wamp.CallOptions{Timeout: 30_000}, waiting)
+		})
+	}
+}
+
+func benchmarkCall(b *testing.B, options wamp.CallOptions, waiting int) {
 	r := newRealm(b)
 	callee, caller := join(r), join(r)
 	r.Step(callee, &wamp.Register{Request: 1, Procedure: "com.example.relay.set"}, 0)
-	call := &wamp.Call{Procedure: "com.example.relay.set", Payload: args}
+	call := &wamp.Call{Procedure: "com.example.relay.set", Options: options, Payload: args}
 	yield := &wamp.Yield{Payload: args}
+	for range waiting {
+		call.Request++
+		yield.Request++
+		r.Step(caller, call, 0)
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		call.Request++
@@ -25,6 +41,28 @@ func BenchmarkCallYield(b *testing.B) {
 		if len(r.Step(callee, yield, 0)) != 1 {
 			b.Fatal("no result")
 		}
+	}
+}
+
+// BenchmarkCallShared calls a procedure that many callees share.
+func BenchmarkCallShared(b *testing.B) {
+	const n = 100
+	for _, invoke := range []string{"first", "last", "roundrobin", "random"} {
+		b.Run(invoke, func(b *testing.B) {
+			r := newRealm(b)
+			for range n {
+				r.Step(join(r), &wamp.Register{Request: 1, Procedure: "com.a", Options: wamp.RegisterOptions{Invoke: invoke}}, 0)
+			}
+			caller := join(r)
+			call := &wamp.Call{Procedure: "com.a", Payload: args}
+			b.ReportAllocs()
+			for b.Loop() {
+				call.Request++
+				effects := r.Step(caller, call, 0)
+				yield := &wamp.Yield{Request: effects[0].Msg.(*wamp.Invocation).Request}
+				r.Step(effects[0].To, yield, 0)
+			}
+		})
 	}
 }
 

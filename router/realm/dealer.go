@@ -37,6 +37,9 @@ func (r *Realm) call(s *Session, m *wamp.Call) {
 	if c.of.match != wamp.MatchExact {
 		out.Details.Procedure = m.Procedure
 	}
+	if after := r.cfg.Timeouts.of(m.Options.Timeout); after > 0 {
+		r.watch(inv, c, out, after)
+	}
 	r.invoke(inv, c, out)
 }
 
@@ -115,7 +118,9 @@ func (r *Realm) yield(s *Session, m *wamp.Yield) {
 	if m.Options.Progress && !inv.progress {
 		return // the caller did not ask for it, and would take it for the result
 	}
-	if !m.Options.Progress {
+	if m.Options.Progress {
+		r.postpone(inv)
+	} else {
 		r.finish(inv)
 	}
 	if inv.caller != nil {

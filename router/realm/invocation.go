@@ -16,6 +16,7 @@ type invocation struct {
 	disclose bool     // the caller asked for being named
 	killed   bool     // the callee was asked to break it off, and the caller waits
 	running  bool     // it counts among via's running ones
+	timer    *timer   // nil without a timeout that the dealer watches
 }
 
 // maxOrphans is how many invocations without a caller a session may leave
@@ -74,6 +75,7 @@ func (r *Realm) finish(inv *invocation) {
 func (r *Realm) settle(inv *invocation) {
 	delete(inv.caller.calls, inv.call)
 	r.stats.PendingCalls--
+	r.unwatch(inv)
 }
 
 // release makes room for another call where the callee limits them.
@@ -110,8 +112,8 @@ func (r *Realm) abandon(inv *invocation, mode string) {
 // Undeliverable reports that m could not be sent to s (its payload cannot be
 // expressed in s's serialization, it is larger than s accepts, or s has too
 // much waiting), so that whoever waits for an answer gets cause.
-func (r *Realm) Undeliverable(s *Session, m wamp.Message, cause *wamp.Error, _ Time) []Effect {
-	r.begin()
+func (r *Realm) Undeliverable(s *Session, m wamp.Message, cause *wamp.Error, now Time) []Effect {
+	r.begin(now)
 	switch m := m.(type) {
 	case *wamp.Event: // its publisher waits for nothing
 	case *wamp.Interrupt: // a courtesy

@@ -8,7 +8,7 @@
 // session.go holds who is a member and how sessions begin and end, broker.go
 // publish and subscribe, retain.go retained events, registration.go who
 // provides which procedure, dealer.go the way of a call to its callee and back,
-// invocation.go what a callee has to answer,
+// invocation.go what a callee has to answer, timeout.go until when,
 // permission.go what roles may do, match.go the index of topics and patterns
 // that all of them share. What happens is specified by the transcripts in
 // testdata. The package is larger than most because these parts share the
@@ -33,7 +33,8 @@ import (
 	"github.com/postern-iot/postern/wamp"
 )
 
-// Time is a moment in nanoseconds since the Unix epoch.
+// Time is a moment in nanoseconds since the Unix epoch, by a clock that does not
+// jump, or a span between two.
 type Time int64
 
 // Effect is something that the caller of a Realm must do.
@@ -70,6 +71,7 @@ type Config struct {
 	RequestIDs RequestIDs
 	Roles      []Role
 	Limits     Limits
+	Timeouts   Timeouts
 }
 
 // RequestIDs says which request IDs a session may use in SUBSCRIBE,
@@ -124,6 +126,7 @@ type Realm struct {
 	roles    map[string]*role
 	features wamp.Dict // WELCOME's roles
 	sessions map[wamp.ID]*Session
+	now      Time // of the step under way
 	out      []Effect
 
 	subscriptions    index[subscription]
@@ -133,6 +136,8 @@ type Realm struct {
 	registrations    index[registration]
 	lastRegistration wamp.ID
 	lastCallee       uint64
+	deadlines        deadlines
+	lastTimer        uint64
 
 	// Scratch space of lookups, so that they allocate nothing.
 	matchedSubs []*subscription
@@ -197,7 +202,7 @@ func features(cfg *Config) wamp.Dict {
 	}
 	broker := announce("event_retention", "pattern_based_subscription", "publisher_exclusion",
 		"publisher_identification", "subscriber_blackwhite_listing")
-	dealer := announce("call_canceling", "caller_identification", "pattern_based_registration",
+	dealer := announce("call_canceling", "call_timeout", "caller_identification", "pattern_based_registration",
 		"progressive_call_results", "registration_revocation", "sharded_registration", "shared_registration")
 	if slices.ContainsFunc(cfg.Roles, func(ro Role) bool { return ro.TrustLevel != nil }) {
 		dealer["call_trustlevels"] = true
@@ -218,8 +223,8 @@ func (r *Realm) Stats() Stats {
 
 // Step handles one message of s. The effects are valid until the next call.
 // What a session that is no member sends has no effect.
-func (r *Realm) Step(s *Session, m wamp.Message, _ Time) []Effect {
-	r.begin()
+func (r *Realm) Step(s *Session, m wamp.Message, now Time) []Effect {
+	r.begin(now)
 	switch s.state {
 	case joined:
 		r.step(s, m)
@@ -300,7 +305,8 @@ func (r *Realm) checkRequest(s *Session, id wamp.ID) bool {
 	return true
 }
 
-func (r *Realm) begin() {
+func (r *Realm) begin(now Time) {
+	r.now = now
 	if cap(r.out) > keepEffects {
 		r.out = nil
 	}

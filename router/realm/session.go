@@ -48,8 +48,8 @@ func (s *Session) Feature(role, feature string) bool {
 
 // Join makes s a member; the first effect is its WELCOME. s.Identity and
 // s.Roles must be set; Join sets s.ID.
-func (r *Realm) Join(s *Session, _ Time) []Effect {
-	r.begin()
+func (r *Realm) Join(s *Session, now Time) []Effect {
+	r.begin(now)
 	if s.state != outside {
 		return r.out
 	}
@@ -79,8 +79,8 @@ func (r *Realm) Join(s *Session, _ Time) []Effect {
 
 // Leave removes s, whose connection is gone; its callers get errors. It has no
 // effect on a session that is no member.
-func (r *Realm) Leave(s *Session, _ Time) []Effect {
-	r.begin()
+func (r *Realm) Leave(s *Session, now Time) []Effect {
+	r.begin(now)
 	switch s.state {
 	case joined:
 		r.leave(s)
@@ -93,8 +93,8 @@ func (r *Realm) Leave(s *Session, _ Time) []Effect {
 // Abort ends s for a reason that its caller found: bytes that are no message
 // (wamp.ErrProtocolViolation), a message too large
 // (wamp.ErrPayloadSizeExceeded). The message is for people.
-func (r *Realm) Abort(s *Session, reason, message string, _ Time) []Effect {
-	r.begin()
+func (r *Realm) Abort(s *Session, reason, message string, now Time) []Effect {
+	r.begin(now)
 	if s.state == joined {
 		r.abort(s, reason, message)
 	} else if s.state == closing {
@@ -106,8 +106,8 @@ func (r *Realm) Abort(s *Session, reason, message string, _ Time) []Effect {
 
 // Close says GOODBYE to every session, with reason. Each is over then, but
 // for its own GOODBYE, which ends it.
-func (r *Realm) Close(reason string, _ Time) []Effect {
-	r.begin()
+func (r *Realm) Close(reason string, now Time) []Effect {
+	r.begin(now)
 	all := make([]*Session, 0, len(r.sessions))
 	for _, id := range sortedKeys(r.sessions) {
 		if s := r.sessions[id]; s.state == joined {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/postern-iot/postern/router/realm"
 	"github.com/postern-iot/postern/wamp"
@@ -30,6 +31,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the realm does now into th
 //	alice <- end              her connection is to be closed
 //	alice gone                her connection is lost
 //	close wamp.close.…        the realm closes
+//	wait 1500ms               time passes
 //
 // Lines with "<-" are what is checked. IDs of the global scope count from
 // 1000000001, in the order in which the realm draws them; whoever replays a
@@ -85,6 +87,7 @@ type stage struct {
 	sessions   map[string]*realm.Session
 	identities map[string]realm.Identity
 	brief      bool // WELCOME is not written out
+	now        realm.Time
 	out        strings.Builder
 }
 
@@ -130,7 +133,9 @@ func (s *stage) do(line string) {
 		s.decode(fields, &id)
 		s.identities[name] = realm.Identity(id)
 	case word == "close":
-		s.effects(s.core().Close(rest, 0))
+		s.effects(s.core().Close(rest, s.now))
+	case word == "wait":
+		s.wait(s.now + s.span(rest))
 	case rest == "joins" || strings.HasPrefix(rest, "joins "):
 		roles := wamp.Dict{"caller": wamp.Dict{}, "callee": wamp.Dict{}, "publisher": wamp.Dict{}, "subscriber": wamp.Dict{}}
 		if _, given, ok := strings.Cut(rest, " "); ok {
@@ -138,23 +143,48 @@ func (s *stage) do(line string) {
 			s.decode(given, &roles)
 		}
 		s.brief = true
-		s.effects(s.core().Join(s.join(word, &wamp.Hello{Details: wamp.Dict{"roles": roles}}), 0))
+		s.effects(s.core().Join(s.join(word, &wamp.Hello{Details: wamp.Dict{"roles": roles}}), s.now))
 		s.brief = false
 	case rest == "gone":
-		s.effects(s.core().Leave(s.session(word), 0))
+		s.effects(s.core().Leave(s.session(word), s.now))
 	case strings.HasPrefix(rest, "-> "):
 		m, err := codec.JSON.Decode([]byte(rest[3:]), codec.Limits{})
 		if err != nil {
 			s.t.Fatalf("%s: %v", line, err)
 		}
 		if hello, ok := m.(*wamp.Hello); ok && s.sessions[word] == nil {
-			s.effects(s.core().Join(s.join(word, hello), 0))
+			s.effects(s.core().Join(s.join(word, hello), s.now))
 			return
 		}
-		s.effects(s.core().Step(s.session(word), m, 0))
+		s.effects(s.core().Step(s.session(word), m, s.now))
 	default:
 		s.t.Fatalf("%q is no line of a transcript", line)
 	}
+}
+
+// span is a duration; "" is none.
+func (s *stage) span(text string) realm.Time {
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return realm.Time(d)
+}
+
+// wait lets time pass, with a Tick whenever one is due.
+func (s *stage) wait(until realm.Time) {
+	for {
+		next := s.core().NextDeadline()
+		if next == 0 || next > until {
+			break
+		}
+		s.now = next
+		s.effects(s.core().Tick(s.now))
+	}
+	s.now = until
 }
 
 func (s *stage) decode(text string, into any) {
@@ -174,7 +204,8 @@ func (s *stage) configure(text string) {
 			URI, Match string
 			Allow      []string
 		}
-		Takeover   []string       // roles
+		Takeover   []string // roles
+		Timeouts   struct{ Default, Max string }
 		TrustLevel map[string]int `json:"trust_level"` // of roles
 	}
 	s.decode(text, &c)
@@ -210,6 +241,7 @@ func (s *stage) configure(text string) {
 		}
 		s.cfg.Roles = append(s.cfg.Roles, role)
 	}
+	s.cfg.Timeouts = realm.Timeouts{Default: s.span(c.Timeouts.Default), Max: s.span(c.Timeouts.Max)}
 	for i := range s.cfg.Roles {
 		role := &s.cfg.Roles[i]
 		role.Takeover = slices.Contains(c.Takeover, role.Name)
