@@ -44,7 +44,7 @@ bridge:
     - {name: plant, urls: "tcp://127.0.0.1:%[2]d"}
   maps:
     - {name: telemetry, brokers: [plant], direction: in, mqtt: "tele/{dev}/SENSOR", wamp: "site.{dev}.sensor", qos: 1}
-    - {name: state, brokers: [plant], direction: both, mqtt: "state/{k}", wamp: "site.state.{k}", qos: 1, codec: json}
+    - {name: state, brokers: [plant], direction: both, mqtt: "state/{k}", wamp: "site.state.{k}", qos: 1, codec: json, retain: keep}
     - {name: readings, brokers: [plant], direction: out, mqtt: "gw/{d}/{r}", wamp: "device.{d}.{r}", qos: 1}
     - {name: local, brokers: [embedded], direction: both, mqtt: "{t...}", wamp: "mqtt.{t...}"}
 mqtt:

@@ -166,7 +166,8 @@ func (f *fleet) publish(topic, payload string, flags ...string) {
 // subscribe is a third-party device that listens: lines "topic payload".
 func (f *fleet) subscribe(topic string) <-chan string {
 	f.t.Helper()
-	cmd := exec.Command("mosquitto_sub", "-h", "127.0.0.1", "-p", fmt.Sprint(f.port), "-t", topic, "-v", "-d", "-q", "1")
+	// stdbuf: into a pipe, mosquitto_sub would keep its lines to itself.
+	cmd := exec.Command("stdbuf", "-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", fmt.Sprint(f.port), "-t", topic, "-v", "-d", "-q", "1")
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		f.t.Fatal(err)

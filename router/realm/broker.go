@@ -110,6 +110,9 @@ func (r *Realm) publish(s *Session, m *wamp.Publish) {
 		p.details.PublisherAuthID = s.Identity.AuthID
 		p.details.PublisherAuthRole = s.Identity.AuthRole
 	}
+	if m.Options.Retain {
+		p.details.Extra = retainedLive
+	}
 	r.stats.Publications++
 	if m.Options.Acknowledge {
 		r.send(s, &wamp.Published{Request: m.Request, Publication: p.id})
@@ -123,6 +126,11 @@ func (r *Realm) publish(s *Session, m *wamp.Publish) {
 		r.retain(&p)
 	}
 }
+
+// retainedLive tells who receives an event at once that it is also retained.
+// The specification tells only those who come later (details.retained); a
+// bridge to a protocol whose messages carry the flag has to know it now.
+var retainedLive = wamp.Dict{"x_retain": true}
 
 // publication is one event on its way to its subscribers.
 type publication struct {

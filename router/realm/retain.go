@@ -47,7 +47,7 @@ func (r *Realm) retain(p *publication) {
 	// them, which would otherwise stay in memory with them.
 	own.topic = strings.Clone(p.topic)
 	own.payload.Args, own.payload.KwArgs = bytes.Clone(p.payload.Args), bytes.Clone(p.payload.KwArgs)
-	own.details.Retained = true
+	own.details.Retained, own.details.Extra = true, nil
 	kept.count++
 	kept.bytes += own.retainedSize()
 	kept.byTopic.put(own.topic, &own)
