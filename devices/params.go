@@ -3,8 +3,10 @@ package devices
 import (
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // param is one key of a driver's parameters, found by reflection.
@@ -108,6 +110,9 @@ func defaultText(v reflect.Value) string {
 	case v.Kind() == reflect.String:
 		if v.Len() == 0 {
 			return ""
+		}
+		if s := v.String(); strings.ContainsFunc(s, unicode.IsControl) {
+			return strconv.Quote(s)
 		}
 		return v.String()
 	case v.Kind() == reflect.Bool, v.CanInt(), v.CanUint(), v.CanFloat():

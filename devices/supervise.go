@@ -60,6 +60,7 @@ type hosted struct {
 	statusPending bool
 	misused       bool   // an undeclared reading was logged
 	failure       string // the last back-off's reason, since the device last was ready
+	unsafe        string // why the last Halt after a failure was not done
 }
 
 // run is one run of the device's driver, and the Outlet that it speaks
@@ -106,9 +107,7 @@ func (d *hosted) supervise(ctx context.Context) {
 			return
 		}
 		d.fail(err)
-		if err := d.halt(haltBound); err != nil {
-			d.log.Error("device not put into its safe state", "reason", err)
-		}
+		d.tellUnsafe(d.halt(haltBound))
 		if !r.readySince.IsZero() && time.Since(r.readySince) >= d.restart.StableAfter {
 			wait, attempt = d.restart.Min, 0
 		}
@@ -164,6 +163,20 @@ func (d *hosted) runOnce(parent context.Context, attempt int) (*run, error) {
 		d.mu.Unlock()
 	}
 	return r, err
+}
+
+// tellUnsafe logs that a failed device could not be put into its safe state,
+// once for each reason: a line that another process holds stays held for many
+// attempts.
+func (d *hosted) tellUnsafe(err error) {
+	reason := reasonOf(err)
+	d.mu.Lock()
+	news := d.unsafe != reason
+	d.unsafe = reason
+	d.mu.Unlock()
+	if err != nil && news {
+		d.log.Error("device not put into its safe state", "reason", err)
+	}
 }
 
 // rehalt repairs what a run or a procedure may have done after the device was

@@ -153,7 +153,7 @@ const (
 	brokerBound    = 300 * time.Millisecond
 	routerBound    = 1200 * time.Millisecond
 	httpBound      = 200 * time.Millisecond
-	haltBound      = time.Second
+	haltBound      = 1200 * time.Millisecond // a device's own bound, and a little to say why it failed
 	// startBound is how long clients may have to wait for the devices.
 	startBound = 2 * time.Second
 )
