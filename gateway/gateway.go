@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -246,67 +245,27 @@ func (g *Gateway) failed(s *stage, t Task, err error) {
 // bind opens every address and returns the stages, not started. On error
 // nothing is left open.
 func (g *Gateway) bind() ([]*stage, error) {
-	var errs []error
-	var open []io.Closer
-	var http, raw []Task
-	for _, a := range g.cfg.Listen.HTTP.Addresses {
-		ln, err := listenTCP("http", a)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		open, g.bound.HTTP = append(open, ln), append(g.bound.HTTP, ln.Addr())
-		http = append(http, httpTask(ln, g.http, g.log))
-	}
-	for _, a := range g.cfg.Listen.RawSocket.Addresses {
-		ln, err := listenTCP("rawsocket", a)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		open, g.bound.RawSocket = append(open, ln), append(g.bound.RawSocket, ln.Addr())
-		raw = append(raw, g.serve("rawsocket "+ln.Addr().String(), ln))
-	}
-	if path := g.cfg.Listen.Unix.Path; path != "" {
-		ln, err := transport.ListenUnix(path, g.cfg.Listen.Unix.Mode)
-		if err != nil {
-			errs = append(errs, err)
-		} else {
-			open, g.bound.Unix = append(open, ln), path
-			raw = append(raw, g.serve("unix "+path, ln))
-		}
-	}
+	l := g.bindListeners()
 	var mqtt []Task
 	// Last: its listeners close only when it has run.
-	if g.broker != nil && len(errs) == 0 {
+	if g.broker != nil && len(l.errs) == 0 {
 		if err := g.broker.Listen(); err != nil {
-			errs = append(errs, err)
+			l.errs = append(l.errs, err)
 		}
 		g.bound.MQTT = g.broker.Addrs()
 		mqtt = append(mqtt, g.broker)
 	}
-	if len(errs) > 0 {
-		for _, ln := range open {
-			ln.Close()
-		}
-		return nil, errors.Join(errs...)
+	if len(l.errs) > 0 {
+		return nil, errors.Join(append(l.errs, l.Close())...)
 	}
 	return []*stage{
-		{name: "http", bound: httpBound, tasks: http, vital: true},
-		{name: "listeners", bound: listenersBound, tasks: raw, vital: true},
+		{name: "http", bound: httpBound, tasks: l.http, vital: true},
+		{name: "listeners", bound: listenersBound, tasks: l.raw, vital: true},
 		{name: "devices", bound: devicesBound, tasks: []Task{g.devicesTask()}},
 		{name: "bridge", bound: bridgeBound, tasks: []Task{g.bridge}},
 		{name: "mqtt", bound: brokerBound, tasks: mqtt},
 		{name: "router", bound: routerBound, tasks: []Task{g.routerTask()}, vital: true},
 	}, nil
-}
-
-// serve is the task of a RawSocket listener.
-func (g *Gateway) serve(name string, ln net.Listener) Task {
-	return newTask(name, func(ctx context.Context, ready func()) error {
-		ready()
-		return g.router.Serve(ctx, ln, g.cfg.Listen.RawSocket.RawSocket)
-	})
 }
 
 // routerTask ends the router, which has run since New.

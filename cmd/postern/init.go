@@ -46,11 +46,11 @@ func writeNew(path string, text []byte) error {
 	case errors.Is(err, fs.ErrExist):
 		return &exitError{status: exitUsage, err: fmt.Errorf("%s exists already and is left as it is; give another name, or move it away", path)}
 	case err != nil:
-		return fmt.Errorf("write the configuration: %w", err)
+		return fmt.Errorf("write the file: %w", err)
 	}
 	_, err = f.Write(text)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write the configuration: %w", err)
+		return fmt.Errorf("write the file: %w", err)
 	}
 	return nil
 }

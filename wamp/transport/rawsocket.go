@@ -97,8 +97,12 @@ func AcceptRawSocket(conn net.Conn, opts RawSocket) (Conn, error) {
 }
 
 // RejectRawSocket tells a client that there are too many connections, and
-// closes conn. It takes up to a second with a client that does not listen.
+// closes conn. It takes up to a second with a client that does not listen. A TLS
+// client is not told: that would take a handshake with each.
 func RejectRawSocket(conn net.Conn) error {
+	if _, secure := conn.(*tls.Conn); secure {
+		return underTLS(conn).Close()
+	}
 	c := newRawSocket(conn, closeGrace, firstReadLimit)
 	err := c.frame([]byte{rawMagic, rawErrConnections << 4, 0, 0})
 	return errors.Join(err, c.Close())
@@ -164,7 +168,11 @@ func guess(b byte) string {
 }
 
 func (c *rawSocketConn) accept(opts RawSocket) error {
-	b, err := c.handshake(positive(opts.HandshakeTimeout, handshakeTimeout))
+	timeout := positive(opts.HandshakeTimeout, handshakeTimeout)
+	if err := c.shakeTLS(timeout); err != nil {
+		return err
+	}
+	b, err := c.handshake(timeout)
 	if err != nil {
 		return err
 	}
