@@ -23,19 +23,23 @@ func weigh(m wamp.Message) (class, int) {
 	const message = 192
 	switch m := m.(type) {
 	case *wamp.Event:
-		return classEvent, message + m.Size() + len(m.Details.Topic)
+		return classEvent, message + m.Size() + len(m.Details.Topic) + passthru(&m.Details.PPT)
 	case *wamp.Invocation:
-		return classRequest, message + m.Size() + len(m.Details.Procedure)
+		return classRequest, message + m.Size() + len(m.Details.Procedure) + len(m.Details.RKey) + passthru(&m.Details.PPT)
 	case *wamp.Interrupt:
 		return classRequest, message
 	case *wamp.Result:
-		return classReply, message + m.Size()
+		return classReply, message + m.Size() + passthru(&m.Details.PPT)
 	case *wamp.ErrorMessage:
-		return classReply, message + m.Size() + len(m.URI)
+		return classReply, message + m.Size() + len(m.URI) + passthru(&m.Details.PPT)
 	case *wamp.Welcome, *wamp.Challenge, *wamp.Abort, *wamp.Goodbye:
 		return classControl, message
 	}
 	return classReply, message
+}
+
+func passthru(p *wamp.Passthru) int {
+	return len(p.Scheme) + len(p.Serializer) + len(p.Cipher) + len(p.KeyID)
 }
 
 // item is one message in an outbox. share is nil when no other outbox has it.

@@ -2,21 +2,25 @@ package realm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/postern-iot/postern/wamp"
 )
 
 func (r *Realm) call(s *Session, m *wamp.Call) {
-	if s.calls[m.Request] != nil {
-		r.violate(s, fmt.Sprintf("CALL with request ID %d, which is still pending", m.Request))
-		return
-	}
 	c, fault := r.route(s, m)
 	if fault != nil {
 		r.refuse(s, wamp.KindCall, m.Request, fault)
+		if m.Options.Progress {
+			s.cutOff(m.Request)
+		}
 		return
 	}
-	inv := &invocation{caller: s, call: m.Request, progress: m.Options.ReceiveProgress, disclose: m.Options.DiscloseMe}
+	inv := &invocation{
+		caller: s, call: m.Request,
+		progress: m.Options.ReceiveProgress, disclose: m.Options.DiscloseMe,
+		pinned: m.Options.RunMode == runModePartition,
+	}
 	if s.calls == nil {
 		s.calls = map[wamp.ID]*invocation{}
 	}
@@ -32,6 +36,7 @@ func (r *Realm) call(s *Session, m *wamp.Call) {
 	// here, which is what canceling is to prevent.
 	out.Details.ReceiveProgress = m.Options.ReceiveProgress
 	out.Details.PPT = m.Options.PPT
+	out.Details.Progress = m.Options.Progress
 	out.Details.RKey = m.Options.RKey
 	out.Details.TrustLevel = s.role.trustLevel
 	if c.of.match != wamp.MatchExact {
@@ -41,6 +46,10 @@ func (r *Realm) call(s *Session, m *wamp.Call) {
 		r.watch(inv, c, out, after)
 	}
 	r.invoke(inv, c, out)
+	r.keep(inv, out)
+	if m.Options.Progress {
+		inv.freeze(m.Procedure, out)
+	}
 }
 
 // route finds the callee that a call goes to, or the error that answers it.
@@ -54,7 +63,7 @@ func (r *Realm) route(s *Session, m *wamp.Call) (*callee, *wamp.Error) {
 	if len(s.calls) >= r.cfg.Limits.PendingCalls {
 		return nil, wamp.Errorf(ErrLimitExceeded, "the session has %d pending calls, which is the limit", len(s.calls))
 	}
-	if fault := checkRunMode(&m.Options); fault != nil {
+	if fault := checkCall(&m.Options); fault != nil {
 		return nil, fault
 	}
 	if !wamp.Reserved(m.Procedure) {
@@ -70,35 +79,68 @@ func (r *Realm) route(s *Session, m *wamp.Call) (*callee, *wamp.Error) {
 }
 
 // choose finds the callee of one registration that a call goes to. Neither it
-// nor an error means that the registration does not count for the call: a
-// pattern gives a callee no more than its role may register itself.
+// nor an error means that the registration does not count for the call.
 func (r *Realm) choose(reg *registration, m *wamp.Call) (*callee, *wamp.Error) {
-	permitted := false
-	may := func(c *callee) bool {
-		ok := reg.match == wamp.MatchExact || c.session.role.allows(actionRegister, m.Procedure)
-		permitted = permitted || ok
-		return ok
-	}
+	want := wanted{procedure: m.Procedure, parts: m.Options.Progress}
 	var c *callee
 	if m.Options.RunMode == runModePartition {
-		if c = reg.shard(m.Options.RKey, may); c != nil && !c.free() {
+		if c = reg.shard(m.Options.RKey, want.permits); c != nil && !want.suits(c) {
 			c = nil
 		}
 	} else {
-		c = r.pick(reg, func(c *callee) bool { return may(c) && c.free() })
+		c = r.pick(reg, want.suits)
 	}
-	if c == nil && permitted {
-		return nil, wamp.Errorf(wamp.ErrNoAvailableCallee, "whoever could answer %q has as many calls as it takes at the same time", clip(m.Procedure))
+	switch {
+	case c != nil || !want.permitted:
+		return c, nil
+	case !want.able:
+		return nil, wamp.Errorf(wamp.ErrFeatureNotSupported, "no callee of %q takes calls in parts (progressive_call_invocations)",
+			clip(m.Procedure))
 	}
-	return c, nil
+	return nil, wamp.Errorf(wamp.ErrNoAvailableCallee,
+		"whoever could answer %q has as many calls as it takes at the same time", clip(m.Procedure))
+}
+
+// wanted is what a call wants of its callee.
+type wanted struct {
+	procedure string
+	parts     bool      // the call comes in parts
+	not       []*callee // they have refused it
+
+	// Whether there was a callee that might provide the procedure, and one that
+	// could take the call, if not now.
+	permitted, able bool
+}
+
+// permits reports whether a callee may provide the procedure: a pattern gives
+// it no more than its role may register itself.
+func (w *wanted) permits(c *callee) bool {
+	if c.of.match != wamp.MatchExact && !c.session.role.allows(actionRegister, w.procedure) {
+		return false
+	}
+	w.permitted = true
+	return true
+}
+
+// suits reports whether the call may go to c.
+func (w *wanted) suits(c *callee) bool {
+	if !w.permits(c) || w.parts && !c.session.canStream {
+		return false
+	}
+	w.able = true
+	return c.free() && !slices.Contains(w.not, c)
 }
 
 // runModePartition sends a call to the shard that has a resource.
 const runModePartition = "partition"
 
-// checkRunMode checks how a call is to be spread over shards ("Sharded
-// Registration", whose text is a sketch; see the package's documentation).
-func checkRunMode(o *wamp.CallOptions) *wamp.Error {
+// checkCall checks the options of a call that the dealer goes by or keeps: how
+// it is to be spread over shards ("Sharded Registration", whose text is a
+// sketch; see the package's documentation), and that they are no payload.
+func checkCall(o *wamp.CallOptions) *wamp.Error {
+	if n := len(o.RKey) + passthruSize(&o.PPT); n > wamp.MaxURI {
+		return wamp.Errorf(wamp.ErrInvalidArgument, "rkey and the ppt options have %d bytes, which is more than %d", n, wamp.MaxURI)
+	}
 	switch {
 	case o.RunMode == "":
 		return nil
@@ -108,6 +150,10 @@ func checkRunMode(o *wamp.CallOptions) *wamp.Error {
 		return wamp.Errorf(wamp.ErrInvalidArgument, "runmode partition needs an rkey")
 	}
 	return nil
+}
+
+func passthruSize(p *wamp.Passthru) int {
+	return len(p.Scheme) + len(p.Serializer) + len(p.Cipher) + len(p.KeyID)
 }
 
 func (r *Realm) yield(s *Session, m *wamp.Yield) {
@@ -120,6 +166,7 @@ func (r *Realm) yield(s *Session, m *wamp.Yield) {
 	}
 	if m.Options.Progress {
 		r.postpone(inv)
+		r.unkeep(inv) // the caller has what another callee would send again
 	} else {
 		r.finish(inv)
 	}
@@ -140,6 +187,10 @@ func (r *Realm) failInvocation(s *Session, m *wamp.ErrorMessage) {
 	}
 	inv := r.answered(s, wamp.KindError, m.Request)
 	if inv == nil {
+		return
+	}
+	if m.URI == wamp.ErrUnavailable && s.canReroute && inv.caller != nil && !inv.killed {
+		r.unavailable(inv)
 		return
 	}
 	r.finish(inv)

@@ -15,8 +15,11 @@ type invocation struct {
 	progress bool     // the caller asked for progressive results
 	disclose bool     // the caller asked for being named
 	killed   bool     // the callee was asked to break it off, and the caller waits
+	pinned   bool     // no other callee has what the call is about
 	running  bool     // it counts among via's running ones
 	timer    *timer   // nil without a timeout that the dealer watches
+	stream   *stream  // nil when the call comes in one part
+	again    *reroute // nil when it cannot be rerouted
 }
 
 // maxOrphans is how many invocations without a caller a session may leave
@@ -76,6 +79,10 @@ func (r *Realm) settle(inv *invocation) {
 	delete(inv.caller.calls, inv.call)
 	r.stats.PendingCalls--
 	r.unwatch(inv)
+	r.unkeep(inv)
+	if inv.stream != nil && inv.stream.more {
+		inv.caller.cutOff(inv.call)
+	}
 }
 
 // release makes room for another call where the callee limits them.
@@ -119,10 +126,7 @@ func (r *Realm) Undeliverable(s *Session, m wamp.Message, cause *wamp.Error, now
 	case *wamp.Interrupt: // a courtesy
 	case *wamp.Invocation:
 		if inv := s.invocations[m.Request]; inv != nil {
-			r.finish(inv)
-			if inv.caller != nil {
-				r.refuse(inv.caller, wamp.KindCall, inv.call, cause)
-			}
+			r.undelivered(inv, m, cause)
 		}
 	case *wamp.Result:
 		if s.state != joined {

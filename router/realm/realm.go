@@ -9,6 +9,7 @@
 // publish and subscribe, retain.go retained events, registration.go who
 // provides which procedure, dealer.go the way of a call to its callee and back,
 // invocation.go what a callee has to answer, timeout.go until when,
+// stream.go calls that come in parts, reroute.go those that a callee passes on,
 // permission.go what roles may do, match.go the index of topics and patterns
 // that all of them share. What happens is specified by the transcripts in
 // testdata. The package is larger than most because these parts share the
@@ -138,6 +139,7 @@ type Realm struct {
 	lastCallee       uint64
 	deadlines        deadlines
 	lastTimer        uint64
+	kept             int // bytes, for rerouting
 
 	// Scratch space of lookups, so that they allocate nothing.
 	matchedSubs []*subscription
@@ -202,8 +204,8 @@ func features(cfg *Config) wamp.Dict {
 	}
 	broker := announce("event_retention", "pattern_based_subscription", "publisher_exclusion",
 		"publisher_identification", "subscriber_blackwhite_listing")
-	dealer := announce("call_canceling", "call_timeout", "caller_identification", "pattern_based_registration",
-		"progressive_call_results", "registration_revocation", "sharded_registration", "shared_registration")
+	dealer := announce("call_canceling", "call_reroute", "call_timeout", "caller_identification",
+		"pattern_based_registration", "progressive_call_invocations", "progressive_call_results", "registration_revocation", "sharded_registration", "shared_registration")
 	if slices.ContainsFunc(cfg.Roles, func(ro Role) bool { return ro.TrustLevel != nil }) {
 		dealer["call_trustlevels"] = true
 	}
@@ -243,7 +245,7 @@ func (r *Realm) Step(s *Session, m wamp.Message, now Time) []Effect {
 func (r *Realm) step(s *Session, m wamp.Message) {
 	switch m := m.(type) {
 	case *wamp.Call:
-		if r.checkRequest(s, m.Request) {
+		if !r.continues(s, m) && r.checkRequest(s, m.Request) {
 			r.call(s, m)
 		}
 	case *wamp.Yield:

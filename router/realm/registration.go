@@ -98,6 +98,9 @@ func (r *Realm) mayRegister(s *Session, m *wamp.Register, reg *registration) *wa
 	default:
 		return wamp.Errorf(wamp.ErrInvalidArgument, "invoke %q is none of single, first, last, roundrobin, random", clip(invoke))
 	}
+	if n := len(m.Options.NKey); n > wamp.MaxURI {
+		return wamp.Errorf(wamp.ErrInvalidArgument, "nkey has %d bytes, which is more than %d", n, wamp.MaxURI)
+	}
 	if fault := r.authorize(s, actionRegister, m.Procedure, match); fault != nil {
 		return fault
 	}
@@ -192,6 +195,9 @@ func (r *Realm) pick(reg *registration, suits func(*callee) bool) *callee {
 
 // draw chooses one of the callees that suit, each with the same probability.
 func (r *Realm) draw(callees []*callee, suits func(*callee) bool) *callee {
+	if len(callees) == 0 {
+		return nil
+	}
 	if c := callees[r.random(len(callees))]; suits(c) {
 		return c
 	}

@@ -16,6 +16,8 @@ type Session struct {
 	state       state
 	role        *role // nil when the realm does not know it: nothing is allowed
 	canCancel   bool  // as a callee it announced call_canceling
+	canStream   bool  // and progressive_call_invocations as well
+	canReroute  bool  // and call_reroute
 	lastRequest wamp.ID
 
 	subscriptions map[wamp.ID]*member
@@ -24,6 +26,7 @@ type Session struct {
 	// calls are those that this session waits for, by CALL.Request;
 	// invocations those that it has to answer, by INVOCATION.Request.
 	calls          map[wamp.ID]*invocation
+	cut            []wamp.ID // calls that ended before their last part, oldest first
 	invocations    map[wamp.ID]*invocation
 	lastInvocation wamp.ID
 	// orphans are invocations whose answer nobody waits for any more, oldest
@@ -59,7 +62,10 @@ func (r *Realm) Join(s *Session, now Time) []Effect {
 	}
 	s.state = joined
 	s.role = r.roles[s.Identity.AuthRole]
-	s.canCancel = s.Feature("callee", "call_canceling")
+	// One section of the text spells it with two l's.
+	s.canCancel = s.Feature("callee", "call_canceling") || s.Feature("callee", "call_cancelling")
+	s.canStream = s.canCancel && s.Feature("callee", "progressive_call_invocations")
+	s.canReroute = s.Feature("callee", "call_reroute")
 	r.sessions[s.ID] = s
 	r.stats.Joined++
 	details := wamp.Dict{
