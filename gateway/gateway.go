@@ -93,7 +93,7 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 	}
 	g.http = &httpService{
 		hosts: cfg.Listen.HTTP.AllowedHosts, sockets: g.router.Handler(cfg.Listen.HTTP.WebSocket),
-		health: g.health, page: p, log: log,
+		health: g.health, metrics: g.metrics, page: p, log: log,
 		settings: pageSettings{Version: opts.Version, Realm: g.realm, Prefix: cfg.Devices.Prefix},
 	}
 	return g, nil

@@ -18,6 +18,7 @@ type httpService struct {
 	hosts    []string // that requests may be addressed to
 	sockets  http.Handler
 	health   *health
+	metrics  http.HandlerFunc
 	page     http.Handler
 	settings pageSettings
 	log      *slog.Logger
@@ -53,6 +54,8 @@ func (s *httpService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.upgrade(w, r)
 	case r.URL.Path == "/healthz":
 		s.health.ServeHTTP(w, r)
+	case r.URL.Path == "/metrics":
+		s.metrics(w, r)
 	case r.URL.Path == "/postern.json":
 		h.Set("Cache-Control", "no-cache")
 		writeJSON(w, http.StatusOK, s.settings)

@@ -144,7 +144,7 @@ func (b *Broker) Run(ctx context.Context) error {
 
 // Stats are what the broker has counted.
 type Stats struct {
-	Clients  int64  // connected now
+	Clients  int    // connected now
 	Retained int    // messages kept
 	Dropped  uint64 // messages dropped for slow clients
 	Unkept   uint64 // retained messages beyond the bounds
@@ -157,7 +157,7 @@ func (b *Broker) Stats() Stats {
 	defer b.hook.mu.Unlock()
 	b.hook.recount()
 	return Stats{
-		Clients: atomic.LoadInt64(&b.server.Info.ClientsConnected), Retained: b.hook.kept,
+		Clients: int(atomic.LoadInt64(&b.server.Info.ClientsConnected)), Retained: b.hook.kept,
 		Dropped: b.hook.dropped.Load(), Unkept: b.hook.unkept.Load(), Refused: b.hook.refused.Load(),
 	}
 }
