@@ -121,6 +121,34 @@ func TestFloodedCallee(t *testing.T) {
 	})
 }
 
+// TestFloodedCalleeShares: what a callee has no room for goes to another one that
+// shares the procedure, and nobody is told.
+func TestFloodedCalleeShares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := start(t, smallQueues())
+		stuck, callee, caller := pipe(t, r, codec.CBOR).joins(), pipe(t, r, codec.CBOR).joins(), pipe(t, r, codec.CBOR).joins()
+		for _, p := range []*peer{stuck, callee} {
+			p.send(&wamp.Register{Request: 1, Procedure: "com.p", Options: wamp.RegisterOptions{Invoke: "first"}})
+			expect[*wamp.Registered](p)
+		}
+		passedOn := uint64(0)
+		for i := range wamp.ID(5000) {
+			caller.send(&wamp.Call{Request: i + 1, Procedure: "com.p"})
+			synctest.Wait()
+			if refused := r.Stats().Realms["realm1"].CallsRefused; refused > passedOn {
+				passedOn = refused
+				callee.send(&wamp.Yield{Request: expect[*wamp.Invocation](callee).Request})
+				if m := expect[*wamp.Result](caller); m.Request != i+1 {
+					t.Fatalf("result of call %d, want %d", m.Request, i+1)
+				}
+			}
+		}
+		if passedOn == 0 {
+			t.Fatal("no call was passed on")
+		}
+	})
+}
+
 // TestBackPressure: a client that asks and does not read the answers is read no
 // further, and loses nothing.
 func TestBackPressure(t *testing.T) {

@@ -190,7 +190,7 @@ func (r *Realm) failInvocation(s *Session, m *wamp.ErrorMessage) {
 		return
 	}
 	if m.URI == wamp.ErrUnavailable && s.canReroute && inv.caller != nil && !inv.killed {
-		r.unavailable(inv)
+		r.unavailable(inv, m)
 		return
 	}
 	r.finish(inv)

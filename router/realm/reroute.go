@@ -53,14 +53,22 @@ func (r *Realm) unkeep(inv *invocation) {
 }
 
 // unavailable handles a callee's refusal to take a call: another one that
-// shares the registration gets it, by the same policy.
-func (r *Realm) unavailable(inv *invocation) {
+// shares the registration gets it, by the same policy. When there is none, the
+// caller is told that no callee is available, and what the last one said.
+func (r *Realm) unavailable(inv *invocation, m *wamp.ErrorMessage) {
 	if inv.again != nil && r.passOn(inv) {
 		return
 	}
 	r.finish(inv)
-	r.refuse(inv.caller, wamp.KindCall, inv.call, wamp.Errorf(wamp.ErrNoAvailableCallee,
-		"no callee of %q is available", clip(inv.via.of.procedure)))
+	if m.Size() == 0 {
+		r.refuse(inv.caller, wamp.KindCall, inv.call, wamp.Errorf(wamp.ErrNoAvailableCallee,
+			"no callee of %q is available", clip(inv.via.of.procedure)))
+		return
+	}
+	r.send(inv.caller, &wamp.ErrorMessage{
+		Type: wamp.KindCall, Request: inv.call, URI: wamp.ErrNoAvailableCallee,
+		Details: wamp.ErrorDetails{PPT: m.Details.PPT}, Payload: m.Payload,
+	})
 }
 
 // passOn sends a call that is kept to another callee; false when there is none.
