@@ -38,7 +38,7 @@ type RoleConfig struct {
 	Permissions []PermissionConfig `yaml:"permissions" doc:"what the role may do; the most specific rule that matches a URI decides, and what none matches is denied"`
 
 	ForceReregister bool `yaml:"force_reregister" doc:"whether the role may register, with the option force_reregister, what another session has registered, which loses it"`
-	TrustLevel      *int `yaml:"trust_level" min:"0" doc:"what callees are told about calls from the role, 0 for the least trust; left out for nothing"`
+	TrustLevel      *int `yaml:"trust_level" min:"0" doc:"what callees are told about calls from the role, and subscribers about its events, 0 for the least trust; left out for nothing"`
 }
 
 // PermissionConfig allows actions on the URIs that a pattern matches.

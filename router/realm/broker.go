@@ -17,6 +17,7 @@ type subscription struct {
 	topic   string
 	match   wamp.Match
 	members []*member
+	nodes   int // members that gave a node key
 }
 
 // member is a session in a subscription; at is its place in members.
@@ -24,6 +25,7 @@ type member struct {
 	session *Session
 	of      *subscription
 	at      int
+	node    string // its node key, see shard.go
 }
 
 func (r *Realm) subscribe(s *Session, m *wamp.Subscribe) {
@@ -47,14 +49,16 @@ func (r *Realm) subscribe(s *Session, m *wamp.Subscribe) {
 		r.subscriptions.put(match, m.Topic, sub)
 		r.stats.Subscriptions++
 	}
-	if !already {
-		mem := &member{session: s, of: sub, at: len(sub.members)}
+	mem := s.subscriptions[sub.id]
+	if mem == nil {
+		mem = &member{session: s, of: sub, at: len(sub.members)}
 		sub.members = append(sub.members, mem)
 		if s.subscriptions == nil {
 			s.subscriptions = map[wamp.ID]*member{}
 		}
 		s.subscriptions[sub.id] = mem
 	}
+	mem.setNode(m.Options.NKey) // who subscribes again changes it
 	r.send(s, &wamp.Subscribed{Request: m.Request, Subscription: sub.id})
 	if m.Options.GetRetained {
 		r.sendRetained(s, sub)
@@ -75,6 +79,7 @@ func (r *Realm) unsubscribe(s *Session, m *wamp.Unsubscribe) {
 func (r *Realm) dropMember(mem *member) {
 	sub := mem.of
 	delete(mem.session.subscriptions, sub.id)
+	mem.setNode("")
 	last := len(sub.members) - 1
 	moved := sub.members[last]
 	sub.members[mem.at], moved.at = moved, mem.at
@@ -102,8 +107,9 @@ func (r *Realm) publish(s *Session, m *wamp.Publish) {
 	}
 	p := publication{
 		id: r.cfg.NewID(), topic: m.Topic, payload: m.Payload,
-		details: wamp.EventDetails{PPT: m.Options.PPT},
+		details: wamp.EventDetails{PPT: m.Options.PPT, TrustLevel: s.role.trustLevel},
 		to:      newAudience(s, &m.Options),
+		rkey:    m.Options.RKey,
 	}
 	if m.Options.DiscloseMe {
 		p.details.Publisher = s.ID
@@ -139,6 +145,7 @@ type publication struct {
 	payload wamp.Payload
 	details wamp.EventDetails // but for what differs between subscriptions
 	to      audience
+	rkey    string // its resource, see shard.go
 }
 
 // event makes the EVENT of one subscription.
@@ -156,11 +163,16 @@ func (p *publication) event(sub *subscription) *wamp.Event {
 func (r *Realm) dispatch(p *publication, sub *subscription) {
 	var event *wamp.Event
 	var asked *role
+	known := false
 	granted := sub.match == wamp.MatchExact
-	for i, mem := range sub.members {
+	node := sub.shard(p.rkey)
+	for _, mem := range sub.members {
 		to := mem.session
-		if sub.match != wamp.MatchExact && (i == 0 || to.role != asked) {
-			asked = to.role
+		if node != "" && mem.node != "" && mem.node != node {
+			continue
+		}
+		if sub.match != wamp.MatchExact && (!known || to.role != asked) {
+			asked, known = to.role, true
 			granted = asked.allows(actionSubscribe, p.topic)
 		}
 		if !granted || !p.to.includes(to) {

@@ -15,8 +15,8 @@ type Role struct {
 	// Takeover lets sessions register with force_reregister what others have
 	// registered, who lose it.
 	Takeover bool
-	// TrustLevel is what callees are told of calls ("Call Trust Levels"); nil for
-	// nothing.
+	// TrustLevel is what callees are told of calls and subscribers of events
+	// ("Call Trust Levels", "Publication Trust Levels"); nil for nothing.
 	TrustLevel *int64
 }
 

@@ -6,11 +6,12 @@
 // mutex per realm. See docs/architecture.md.
 //
 // session.go holds who is a member and how sessions begin and end, broker.go
-// publish and subscribe, retain.go retained events, registration.go who
+// publish and subscribe, retain.go retained events, shard.go who
+// of several has a resource, registration.go who
 // provides which procedure, dealer.go the way of a call to its callee and back,
 // invocation.go what a callee has to answer, timeout.go until when,
 // stream.go calls that come in parts, reroute.go those that a callee passes on,
-// permission.go what roles may do, match.go the index of topics and patterns
+// permission.go what roles may do, revoke.go what they may no longer, match.go the index of topics and patterns
 // that all of them share. What happens is specified by the transcripts in
 // testdata. The package is larger than most because these parts share the
 // sessions' state, and taking them apart would only export it.
@@ -22,6 +23,11 @@
 // that is follows from the keys alone (see registration.shard). If that shard is
 // busy or unavailable, the call fails: the others do not have the resource.
 // runmode "all", of which the text says "Write me", is not supported.
+// "Sharded Subscription" is read in the same way: of the subscribers that gave a
+// node key (SUBSCRIBE.Options.nkey), an event with PUBLISH.Options.rkey goes only
+// to those with the one key that has the resource, so that several sessions of one
+// node all get it; subscribers without a node key get every event. It is announced
+// as sharded_subscription, and as the text spells it.
 package realm
 
 import (
@@ -160,21 +166,15 @@ func New(cfg Config) (*Realm, error) {
 		return nil, fmt.Errorf("realm %q: the name is not a valid URI", cfg.Name)
 	}
 	cfg.Limits.fill()
+	roles, err := newRoles(cfg.Name, cfg.Roles)
+	if err != nil {
+		return nil, err
+	}
 	r := &Realm{
 		cfg:      cfg,
-		roles:    map[string]*role{},
+		roles:    roles,
 		features: features(&cfg),
 		sessions: map[wamp.ID]*Session{},
-	}
-	for _, c := range cfg.Roles {
-		if r.roles[c.Name] != nil {
-			return nil, fmt.Errorf("realm %q: role %q is there twice", cfg.Name, c.Name)
-		}
-		compiled, err := newRole(c)
-		if err != nil {
-			return nil, fmt.Errorf("realm %q: role %q: %w", cfg.Name, c.Name, err)
-		}
-		r.roles[c.Name] = compiled
 	}
 	return r, nil
 }
@@ -203,11 +203,11 @@ func features(cfg *Config) wamp.Dict {
 		return d
 	}
 	broker := announce("event_retention", "pattern_based_subscription", "publisher_exclusion",
-		"publisher_identification", "subscriber_blackwhite_listing")
+		"publisher_identification", "sharded_subscription", "shareded_subscriptions", "subscriber_blackwhite_listing")
 	dealer := announce("call_canceling", "call_reroute", "call_timeout", "caller_identification",
 		"pattern_based_registration", "progressive_call_invocations", "progressive_call_results", "registration_revocation", "sharded_registration", "shared_registration")
 	if slices.ContainsFunc(cfg.Roles, func(ro Role) bool { return ro.TrustLevel != nil }) {
-		dealer["call_trustlevels"] = true
+		broker["publication_trustlevels"], dealer["call_trustlevels"] = true, true
 	}
 	return wamp.Dict{"broker": wamp.Dict{"features": broker}, "dealer": wamp.Dict{"features": dealer}}
 }

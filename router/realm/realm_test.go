@@ -326,3 +326,65 @@ func TestRetainedBytes(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// TestRevocation: a subscription that is taken away is gone, and so is what a
+// role may do no more; who announced that it understands is told.
+func TestRevocation(t *testing.T) {
+	r := newRealm(t)
+	told := &realm.Session{Identity: realm.Identity{AuthRole: "user"}, Roles: wamp.Dict{
+		"subscriber": wamp.Dict{"features": wamp.Dict{"subscription_revocation": true}},
+		"callee":     wamp.Dict{"features": wamp.Dict{"registration_revocation": true}},
+	}}
+	r.Join(told, 0)
+	plain := join(r)
+	for i, s := range []*realm.Session{told, plain} {
+		r.Step(s, &wamp.Subscribe{Request: 1, Topic: "com.a"}, 0)
+		r.Step(s, &wamp.Subscribe{Request: 2, Topic: "com.b", Options: wamp.SubscribeOptions{Match: wamp.MatchPrefix}}, 0)
+		r.Step(s, &wamp.Register{Request: 3, Procedure: fmt.Sprintf("com.p%d", i)}, 0)
+	}
+	texts := func(effects []realm.Effect) string {
+		var lines []string
+		for _, e := range effects {
+			b, err := codec.JSON.Append(nil, e.Msg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.To != told {
+				lines = append(lines, "another heard")
+			}
+			lines = append(lines, string(b))
+		}
+		return strings.Join(lines, " ")
+	}
+	if got, want := texts(r.Revoke(told, 1, "because", 0)), `[35,0,{"subscription":1,"reason":"because"}]`; got != want {
+		t.Errorf("revoked: %s, want %s", got, want)
+	}
+	if got := r.Revoke(told, 1, "again", 0); len(got) != 0 {
+		t.Errorf("revoked twice: %v", got)
+	}
+	if got := r.Revoke(plain, 1, "because", 0); len(got) != 0 {
+		t.Errorf("a session that does not understand heard %v", got)
+	}
+
+	if _, err := r.SetRoles([]realm.Role{everything("user"), everything("user")}, 0); err == nil {
+		t.Error("a role that is there twice was accepted")
+	}
+	less := realm.Role{Name: "user", Permissions: []realm.Permission{
+		{URI: "com.b", Match: wamp.MatchPrefix, Allow: realm.Actions{Publish: true}},
+		{URI: "com.p1", Allow: realm.Actions{Register: true}},
+	}}
+	effects, err := r.SetRoles([]realm.Role{less}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `[35,0,{"subscription":2,"reason":"no longer authorized"}] [67,0,{"registration":1,"reason":"no longer authorized"}]`
+	if got := texts(effects); got != want {
+		t.Errorf("with less rights: %s, want %s", got, want)
+	}
+	if st := r.Stats(); st.Subscriptions != 0 || st.Registrations != 1 {
+		t.Errorf("%d subscriptions and %d registrations are left, want none and 1", st.Subscriptions, st.Registrations)
+	}
+	if got := r.Step(plain, &wamp.Publish{Request: 4, Topic: "com.b"}, 0); len(got) != 0 {
+		t.Errorf("an event after the revocation: %v", got)
+	}
+}

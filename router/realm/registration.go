@@ -247,21 +247,11 @@ func (reg *registration) shard(resource string, suits func(*callee) bool) *calle
 	return best
 }
 
-// weight is FNV-1a over the two keys, mixed so that each bit depends on all.
+// weight is the weight of the callee's node key, or of its session.
 func (c *callee) weight(resource string) uint64 {
-	const offset, prime = 14695981039346656037, 1099511628211
-	h := uint64(offset)
-	for i := range len(resource) {
-		h = (h ^ uint64(resource[i])) * prime
-	}
-	h = (h ^ 0xff) * prime // which no UTF-8 has in it
-	for i := range len(c.node) {
-		h = (h ^ uint64(c.node[i])) * prime
-	}
+	h := newWeight(resource).add(c.node)
 	if c.node == "" {
-		h = (h ^ uint64(c.session.ID)) * prime
+		h = h.mix(uint64(c.session.ID))
 	}
-	h = (h ^ h>>33) * 0xff51afd7ed558ccd
-	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
-	return h ^ h>>33
+	return h.sum()
 }

@@ -1,0 +1,74 @@
+package realm
+
+import (
+	"fmt"
+
+	"github.com/postern-iot/postern/wamp"
+)
+
+// Revoke takes a subscription away from a session, which is told so, with the
+// reason, if it announced that it understands ("Subscription Revocation"). It
+// has no effect when the session does not have it.
+func (r *Realm) Revoke(s *Session, subscription wamp.ID, reason string, now Time) []Effect {
+	r.begin(now)
+	if mem := s.subscriptions[subscription]; mem != nil {
+		r.revokeMember(mem, reason)
+	}
+	return r.out
+}
+
+func (r *Realm) revokeMember(mem *member, reason string) {
+	r.dropMember(mem)
+	if s := mem.session; s.state == joined && s.Feature("subscriber", "subscription_revocation") {
+		r.send(s, &wamp.Unsubscribed{Details: wamp.RevokedDetails{Subscription: mem.of.id, Reason: reason}})
+	}
+}
+
+// SetRoles replaces what roles may do, for the sessions that are there as well:
+// subscriptions and registrations that a session's role does not allow any more
+// are revoked. Sessions whose role is gone stay, and may do nothing. When there is
+// an error, which says what is wrong with the roles, nothing has changed.
+func (r *Realm) SetRoles(roles []Role, now Time) ([]Effect, error) {
+	const reason = "no longer authorized"
+	compiled, err := newRoles(r.cfg.Name, roles)
+	if err != nil {
+		return nil, err
+	}
+	r.roles = compiled
+	r.begin(now)
+	all := sortedKeys(r.sessions)
+	for _, id := range all {
+		s := r.sessions[id]
+		s.role = compiled[s.Identity.AuthRole]
+	}
+	for _, id := range all {
+		s := r.sessions[id]
+		for _, id := range sortedKeys(s.subscriptions) {
+			if mem := s.subscriptions[id]; !s.role.allowsPattern(actionSubscribe, mem.of.topic, mem.of.match) {
+				r.revokeMember(mem, reason)
+			}
+		}
+		for _, id := range sortedKeys(s.registrations) {
+			if c := s.registrations[id]; !s.role.allowsPattern(actionRegister, c.of.procedure, c.of.match) {
+				r.revoke(c, reason)
+			}
+		}
+	}
+	return r.out, nil
+}
+
+// newRoles compiles roles, by name.
+func newRoles(realm string, roles []Role) (map[string]*role, error) {
+	compiled := map[string]*role{}
+	for _, c := range roles {
+		if compiled[c.Name] != nil {
+			return nil, fmt.Errorf("realm %q: role %q is there twice", realm, c.Name)
+		}
+		ro, err := newRole(c)
+		if err != nil {
+			return nil, fmt.Errorf("realm %q: role %q: %w", realm, c.Name, err)
+		}
+		compiled[c.Name] = ro
+	}
+	return compiled, nil
+}
