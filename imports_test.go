@@ -17,6 +17,7 @@ var allowed = map[string][]string{
 	"wamp":           {},
 	"wamp/codec":     {"wamp"},
 	"wamp/transport": {"wamp", "wamp/codec"},
+	"wamp/auth":      {"wamp"},
 	"wamp/client":    {"wamp", "wamp/codec", "wamp/transport"},
 
 	"router/realm": {"wamp"},

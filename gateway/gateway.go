@@ -61,8 +61,8 @@ type Addresses struct {
 	Unix                  string
 }
 
-// New puts a gateway together. It opens no address, file or hardware; the
-// error says what in the configuration cannot work.
+// New puts a gateway together. It opens no address or hardware, and no file
+// but those of users; the error says what in the configuration cannot work.
 func New(cfg *config.Config, opts Options) (*Gateway, error) {
 	log := opts.Log
 	if log == nil {

@@ -3,8 +3,10 @@ package router
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/postern-iot/postern/router/realm"
 	"github.com/postern-iot/postern/wamp"
@@ -22,11 +24,20 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, c *Candidate) (realm.Identity, error)
 }
 
+// selective is an Authenticator that not every client can use: one without a
+// certificate, without a user's name. It is passed over then, for the next of
+// the client's methods.
+type selective interface {
+	able(c *Candidate) bool
+}
+
 // Candidate is a client that wants to join.
 type Candidate struct {
 	Realm string
 	// AuthID is what the client calls itself, "" for nothing; it is a claim.
 	AuthID string
+	// Session is the ID that the session will have.
+	Session wamp.ID
 	// Details are HELLO's.
 	Details wamp.Dict
 	// Conn describes the connection: its TLS state, its HTTP header.
@@ -35,6 +46,9 @@ type Candidate struct {
 	// is to be returned as it is.
 	Challenge func(method string, extra wamp.Dict) (*wamp.Authenticate, error)
 }
+
+// extra is HELLO's authextra.
+func (c *Candidate) extra() wamp.Dict { return wamp.AsDict(c.Details, "authextra") }
 
 // anonymous lets everybody in, with a name of its own making.
 type anonymous struct{ role string }
@@ -51,11 +65,11 @@ func (a anonymous) Authenticate(context.Context, *Candidate) (realm.Identity, er
 }
 
 // authenticator chooses the first of the client's methods that the realm
-// offers. A client that names none means anonymous.
-func (h *hall) authenticator(details wamp.Dict) (Authenticator, *wamp.Error) {
+// offers and the client can use. A client that names none means anonymous.
+func (h *hall) authenticator(c *Candidate) (Authenticator, *wamp.Error) {
 	var methods []string
-	for _, m := range wamp.AsList(details, "authmethods") {
-		if name, ok := m.(string); ok {
+	for _, m := range wamp.AsList(c.Details, "authmethods") {
+		if name, ok := m.(string); ok && len(methods) < maxMethods {
 			methods = append(methods, name)
 		}
 	}
@@ -64,7 +78,11 @@ func (h *hall) authenticator(details wamp.Dict) (Authenticator, *wamp.Error) {
 		methods = []string{"anonymous"}
 	}
 	for _, m := range methods {
-		if i := slices.IndexFunc(h.authenticators, func(a Authenticator) bool { return a.Method() == m }); i >= 0 {
+		i := slices.IndexFunc(h.authenticators, func(a Authenticator) bool { return a.Method() == m })
+		if i < 0 {
+			continue
+		}
+		if s, ok := h.authenticators[i].(selective); !ok || s.able(c) {
 			return h.authenticators[i], nil
 		}
 	}
@@ -76,4 +94,62 @@ func (h *hall) authenticator(details wamp.Dict) (Authenticator, *wamp.Error) {
 		offered[i] = a.Method()
 	}
 	return nil, wamp.Errorf(wamp.ErrNoMatchingAuthMethod, "realm %q offers %s", h.cfg.Name, fmt.Sprintf("%q", offered))
+}
+
+// maxMethods bounds the methods that are looked at in one HELLO.
+const maxMethods = 16
+
+// authenticate finds out who a client is, and notes it for those who look into
+// the log afterwards. No secret is in there.
+func (r *Router) authenticate(ctx context.Context, h *hall, c *Candidate) (realm.Identity, error) {
+	a, fault := h.authenticator(c)
+	if fault != nil {
+		return realm.Identity{}, fault
+	}
+	if _, open := a.(anonymous); open {
+		return a.Authenticate(ctx, c)
+	}
+	keys := []string{"user " + c.Realm + " " + c.AuthID}
+	if key := addressKey(c.Conn.Remote); key != "" {
+		keys = append(keys, "address "+key)
+	}
+	audit := r.log.With("realm", c.Realm, "authid", fmt.Sprintf("%.64s", c.AuthID), "method", a.Method(), "remote", remoteText(c.Conn))
+	wait, ok := r.throttle.wait(time.Now(), keys...)
+	if !ok {
+		r.counters.authRefused.Add(1)
+		audit.Debug("authentication refused: too many failures")
+		return realm.Identity{}, wamp.Errorf(wamp.ErrAuthenticationDenied, "too many failed attempts; try again in a minute")
+	}
+	if wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return realm.Identity{}, errGone
+		}
+	}
+	identity, err := a.Authenticate(ctx, c)
+	var denied *wamp.Error
+	switch {
+	case err == nil:
+		audit.Info("authenticated", "as", identity.AuthID, "role", identity.AuthRole, "session", uint64(c.Session))
+	case errors.Is(err, errGone):
+	case errors.As(err, &denied) && denied.URI == wamp.ErrAuthenticationDenied:
+		r.counters.authFailed.Add(1)
+		r.throttle.failed(time.Now(), keys...)
+		audit.Warn("authentication denied", "slowed", wait > 0)
+	default:
+		r.counters.authFailed.Add(1)
+		audit.Warn("authentication failed", "reason", err.Error())
+	}
+	if err != nil {
+		return realm.Identity{}, fmt.Errorf("authenticate by %q: %w", a.Method(), err)
+	}
+	return identity, nil
+}
+
+func remoteText(info *transport.Info) string {
+	if info.Remote == nil {
+		return info.Transport
+	}
+	return info.Remote.String()
 }

@@ -22,6 +22,7 @@ type RealmConfig struct {
 	RequestIDs string       `yaml:"request_ids" enum:"any,ascending,sequential" doc:"which request IDs clients may use: any that is not in use, ascending ones, or 1, 2, 3 and so on as the specification has it; clients that send from several threads do not always keep to the stricter two"`
 	Anonymous  string       `yaml:"anonymous" doc:"role of clients that do not authenticate; empty refuses them"`
 	Roles      []RoleConfig `yaml:"roles" doc:"what clients may do, by their role"`
+	Auth       AuthConfig   `yaml:"auth" doc:"how clients prove who they are; see authentication.md"`
 	Limits     RealmLimits  `yaml:"limits" doc:"what the realm may hold"`
 	Calls      CallsConfig  `yaml:"calls" doc:"how long calls may take"`
 }
@@ -205,6 +206,7 @@ func (c *RealmConfig) validate(report func(path, problem, hint string)) {
 			report("calls."+p.path, "it is less than 0s", "leave it out for no timeout")
 		}
 	}
+	c.Auth.validate(roles, report)
 	l := c.Limits
 	for _, p := range []struct {
 		path string

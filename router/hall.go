@@ -77,6 +77,13 @@ func (h *hall) close(reason string) {
 	h.deliver(h.core.Close(reason, at), at)
 }
 
+// newID draws an ID for a session that has not joined yet.
+func (h *hall) newID() wamp.ID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cfg.NewID()
+}
+
 // join makes s a member, or says why not.
 func (h *hall) join(s *session) *wamp.Error {
 	at := now()

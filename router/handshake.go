@@ -81,19 +81,18 @@ func (s *session) admit(hello *wamp.Hello) (*hall, *wamp.Error) {
 	return nil, wamp.Errorf(wamp.ErrProtocolViolation, "HELLO announces none of the roles publisher, subscriber, caller, callee")
 }
 
+// authenticate asks the client who it is.
 func (s *session) authenticate(h *hall, hello *wamp.Hello) (realm.Identity, error) {
-	a, fault := h.authenticator(hello.Details)
-	if fault != nil {
-		return realm.Identity{}, fault
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	stop := context.AfterFunc(s.router.halting, cancel)
 	defer stop()
-	identity, err := a.Authenticate(ctx, &Candidate{
+	s.member.Wanted = h.newID()
+	return s.router.authenticate(ctx, h, &Candidate{
 		Realm:   hello.Realm,
 		AuthID:  wamp.AsString(hello.Details, "authid"),
 		Details: hello.Details,
+		Session: s.member.Wanted,
 		Conn:    s.conn.Info(),
 		Challenge: func(method string, extra wamp.Dict) (*wamp.Authenticate, error) {
 			s.push(&wamp.Challenge{AuthMethod: method, Extra: extra})
@@ -108,10 +107,6 @@ func (s *session) authenticate(h *hall, hello *wamp.Hello) (realm.Identity, erro
 			return answer, nil
 		},
 	})
-	if err != nil {
-		return realm.Identity{}, fmt.Errorf("authenticate by %q: %w", a.Method(), err)
-	}
-	return identity, nil
 }
 
 // await reads the next message of the handshake, for as long as that may take.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,9 +29,11 @@ type Router struct {
 	realms map[string]*hall
 	outbox outboxLimits
 
-	halting context.Context // ends when Shutdown begins
-	halt    context.CancelFunc
-	tasks   sync.WaitGroup // all goroutines, Attach's callers included
+	throttle throttle
+	kdf      chan struct{}   // held while a password is hashed, for it takes a while
+	halting  context.Context // ends when Shutdown begins
+	halt     context.CancelFunc
+	tasks    sync.WaitGroup // all goroutines, Attach's callers included
 
 	mu        sync.Mutex
 	closed    bool
@@ -45,6 +48,7 @@ type Router struct {
 type counters struct {
 	accepted, refused, acceptErrors atomic.Uint64
 	handshakesFailed, panics        atomic.Uint64
+	authFailed, authRefused         atomic.Uint64
 }
 
 // Option changes a Router before it begins.
@@ -91,6 +95,7 @@ func New(cfg Config, opts ...Option) (*Router, error) {
 		cfg: cfg, log: slog.Default(), realms: map[string]*hall{},
 		outbox:   outboxLimits{messages: cfg.Limits.QueueMessages, bytes: cfg.Limits.QueueBytes},
 		sessions: map[*session]struct{}{}, addresses: map[string]int{},
+		throttle: throttle{keys: map[string]*failures{}}, kdf: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 	for i := range cfg.Realms {
 		c := &cfg.Realms[i]
@@ -106,6 +111,11 @@ func New(cfg Config, opts ...Option) (*Router, error) {
 	}
 	for _, o := range opts {
 		if err := o(r); err != nil {
+			return nil, err
+		}
+	}
+	for i := range cfg.Realms {
+		if err := r.realms[cfg.Realms[i].Name].offer(r, &cfg.Realms[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -266,6 +276,8 @@ type Stats struct {
 	Refused          uint64 // connections beyond the limits
 	AcceptErrors     uint64 // of listeners, such as no free file descriptor
 	HandshakesFailed uint64
+	AuthFailed       uint64 // clients that did not prove who they are
+	AuthRefused      uint64 // attempts that were refused after too many failed
 	Panics           uint64 // each ended one session
 	Realms           map[string]RealmStats
 }
@@ -288,6 +300,8 @@ func (r *Router) Stats() Stats {
 	st.Refused = r.counters.refused.Load()
 	st.AcceptErrors = r.counters.acceptErrors.Load()
 	st.HandshakesFailed = r.counters.handshakesFailed.Load()
+	st.AuthFailed = r.counters.authFailed.Load()
+	st.AuthRefused = r.counters.authRefused.Load()
 	st.Panics = r.counters.panics.Load()
 	st.Realms = make(map[string]RealmStats, len(r.realms))
 	for name, h := range r.realms {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/postern-iot/postern/devices"
@@ -41,8 +42,20 @@ func Parse(name string, text []byte, dir string, table *devices.Table) (*Config,
 	if err != nil {
 		return nil, err
 	}
+	for i := range cfg.Router.Realms {
+		a := &cfg.Router.Realms[i].Auth
+		a.UsersFile = within(dir, a.UsersFile)
+	}
 	cfg.Devices.Prefix = strings.ReplaceAll(cfg.Devices.Prefix, "{hostname}", host)
 	return cfg, nil
+}
+
+// within is a path of the configuration, which is relative to its folder.
+func within(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
 }
 
 // paramsOf makes the parameters of a device of the owner's type.

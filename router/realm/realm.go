@@ -63,6 +63,8 @@ type Identity struct {
 	AuthRole     string
 	AuthMethod   string
 	AuthProvider string
+	// AuthExtra is WELCOME's authextra, and told to nobody else.
+	AuthExtra wamp.Dict
 }
 
 // Config is what a realm needs to know.

@@ -8,6 +8,9 @@ import (
 type Session struct {
 	ID       wamp.ID
 	Identity Identity
+	// Wanted is the ID that it gets if that is free, because the session has
+	// been told of it before; 0 for a new one.
+	Wanted wamp.ID
 	// Roles are the roles and features that the peer announced in HELLO.
 	Roles wamp.Dict
 	// Tag belongs to the caller: its own handle for this session.
@@ -56,7 +59,10 @@ func (r *Realm) Join(s *Session, now Time) []Effect {
 	if s.state != outside {
 		return r.out
 	}
-	s.ID = r.cfg.NewID()
+	s.ID = s.Wanted
+	if s.ID == 0 {
+		s.ID = r.cfg.NewID()
+	}
 	for r.sessions[s.ID] != nil {
 		s.ID = r.cfg.NewID()
 	}
@@ -78,6 +84,9 @@ func (r *Realm) Join(s *Session, now Time) []Effect {
 	}
 	if r.cfg.Agent != "" {
 		details["agent"] = r.cfg.Agent
+	}
+	if len(s.Identity.AuthExtra) > 0 {
+		details["authextra"] = s.Identity.AuthExtra
 	}
 	r.send(s, &wamp.Welcome{Session: s.ID, Details: details})
 	return r.out

@@ -131,7 +131,7 @@ func (s *stage) do(line string) {
 		name, fields, _ := strings.Cut(rest, " ")
 		var id struct{ AuthID, AuthRole, AuthMethod, AuthProvider string }
 		s.decode(fields, &id)
-		s.identities[name] = realm.Identity(id)
+		s.identities[name] = realm.Identity{AuthID: id.AuthID, AuthRole: id.AuthRole, AuthMethod: id.AuthMethod, AuthProvider: id.AuthProvider}
 	case word == "close":
 		s.effects(s.core().Close(rest, s.now))
 	case word == "wait":

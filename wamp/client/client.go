@@ -37,6 +37,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"time"
 
@@ -116,6 +117,18 @@ type Authenticator interface {
 	AuthExtra() wamp.Dict
 	// Challenge answers the router's challenge.
 	Challenge(*wamp.Challenge) (*wamp.Authenticate, error)
+}
+
+// WelcomeChecker is an Authenticator for which the router has to prove itself,
+// too; its error ends the session before it begins.
+type WelcomeChecker interface {
+	Welcome(*wamp.Welcome) error
+}
+
+// ConnectionBinder is an Authenticator that is told of the TLS connection, nil
+// without one, before AuthExtra is asked for.
+type ConnectionBinder interface {
+	Connection(*tls.ConnectionState)
 }
 
 // Args is the positional arguments of a call or publication.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/postern-iot/postern/wamp"
 	"github.com/postern-iot/postern/wamp/codec"
@@ -35,9 +36,12 @@ func roles() wamp.Dict {
 	}
 }
 
-func (cfg *Config) hello() *wamp.Hello {
+func (cfg *Config) hello(info *transport.Info) *wamp.Hello {
 	methods, extra := wamp.List{}, wamp.Dict{}
 	for _, a := range cfg.Auth {
+		if b, ok := a.(ConnectionBinder); ok {
+			b.Connection(info.TLS)
+		}
 		methods = append(methods, a.AuthMethod())
 		for k, v := range a.AuthExtra() {
 			extra[k] = v
@@ -80,7 +84,7 @@ func (s *Session) connect(ctx context.Context) (*link, error) {
 
 // join says HELLO and answers what it is asked until it is welcome.
 func (cfg *Config) join(conn transport.Conn) (*wamp.Welcome, error) {
-	if err := say(conn, cfg.hello()); err != nil {
+	if err := say(conn, cfg.hello(conn.Info())); err != nil {
 		return nil, err
 	}
 	for challenges := 0; ; {
@@ -96,6 +100,9 @@ func (cfg *Config) join(conn transport.Conn) (*wamp.Welcome, error) {
 		case *wamp.Welcome:
 			if !m.Session.Valid() {
 				return nil, quit(conn, wamp.ErrProtocolViolation, fmt.Errorf("WELCOME with session ID %d", m.Session))
+			}
+			if err := cfg.welcome(m); err != nil {
+				return nil, quit(conn, wamp.ErrAuthenticationFailed, err)
 			}
 			return m, nil
 		case *wamp.Abort:
@@ -129,6 +136,23 @@ func (cfg *Config) authenticate(c *wamp.Challenge) (*wamp.Authenticate, error) {
 		return reply, nil
 	}
 	return nil, fmt.Errorf("router asks for %q, which was not offered", c.AuthMethod)
+}
+
+// welcome lets the method that the router says to have used check WELCOME. A
+// router cannot get around the check by naming one that was not offered.
+func (cfg *Config) welcome(w *wamp.Welcome) error {
+	method := wamp.AsString(w.Details, "authmethod")
+	offered := slices.ContainsFunc(cfg.Auth, func(a Authenticator) bool { return a.AuthMethod() == method })
+	for _, a := range cfg.Auth {
+		c, checks := a.(WelcomeChecker)
+		if !checks || offered && a.AuthMethod() != method {
+			continue
+		}
+		if err := c.Welcome(w); err != nil {
+			return fmt.Errorf("%s: %w", a.AuthMethod(), err)
+		}
+	}
+	return nil
 }
 
 func say(conn transport.Conn, m wamp.Message) error {
