@@ -34,11 +34,12 @@ var allowed = map[string][]string{
 	"bridge/paho":   {"bridge"},
 	"bridge/broker": {"bridge"},
 
-	"web":                   {},
-	"gateway/config/strict": {},
-	"gateway/config":        {"gateway/config/strict", "bridge/*", "devices/*", "router/*", "wamp/*"},
-	"gateway":               {"bridge/*", "devices/*", "gateway/config", "router/*", "wamp/*", "web"},
-	"cmd/postern":           {"bridge/*", "devices/*", "gateway/*", "router/*", "wamp/*"},
+	"web":                     {},
+	"gateway/config/strict":   {},
+	"gateway/config/crossbar": {},
+	"gateway/config":          {"gateway/config/strict", "bridge/*", "devices/*", "router/*", "wamp/*"},
+	"gateway":                 {"bridge/*", "devices/*", "gateway/config", "router/*", "wamp/*", "web"},
+	"cmd/postern":             {"bridge/*", "devices/*", "gateway/*", "router/*", "wamp/*"},
 }
 
 // only says which packages may import a library that the house keeps in one
