@@ -36,7 +36,7 @@ func welcomed(tb testing.TB, g *gateway) []string {
 }
 
 // byConfiguration are features that only some realms announce.
-var byConfiguration = []string{"dealer.call_trustlevels"}
+var byConfiguration = []string{"dealer.call_trustlevels", "broker.publication_trustlevels"}
 
 // applies reports whether all that a conversation is about is announced.
 func (s *script) applies(announced []string) bool {
