@@ -3,6 +3,7 @@
 // Node has a WebSocket of its own from version 22 on; autobahn-js asks for one.
 global.WebSocket ||= require('ws');
 const autobahn = require('autobahn');
+const nacl = require('tweetnacl');
 const { serve, say } = require('./wire.js');
 
 const serializers = {
@@ -13,6 +14,25 @@ const serializers = {
 
 let connection, session;
 
+// credentials are the options with which autobahn-js authenticates.
+function credentials(auth) {
+  if (!auth) return {};
+  const { method, authid, secret } = auth;
+  const options = { authid, authmethods: [method] };
+  if (method === 'cryptosign') {
+    const pkey = nacl.sign.keyPair.fromSeed(Buffer.from(secret, 'hex'));
+    options.authextra = { pubkey: autobahn.auth_cryptosign.public_key(pkey), channel_binding: null, challenge: null, trustroot: null };
+    options.onchallenge = (_, __, extra) => autobahn.auth_cryptosign.sign_challenge(pkey, extra);
+  } else if (method === 'wampcra') {
+    const { derive_key, sign } = autobahn.auth_cra;
+    options.onchallenge = (_, __, { salt, iterations, keylen, challenge }) =>
+      sign(salt ? derive_key(secret, salt, iterations, keylen) : secret, challenge);
+  } else {
+    options.onchallenge = () => secret;
+  }
+  return options;
+}
+
 function failure(e) {
   // autobahn-js rejects with an autobahn.Error: {error, args, kwargs}.
   return Object.assign(new Error(e.error || String(e)), { error: e.error, args: e.args });
@@ -22,17 +42,17 @@ const event = (topic) => (args, kwargs, details) =>
   say({ event: 'event', topic: details.topic || topic, args: args || [], kwargs: kwargs || {} });
 
 serve({
-  connect: ({ url, realm, codec }) =>
+  connect: ({ url, realm, codec, auth }) =>
     new Promise((resolve, reject) => {
       const u = new URL(url);
       const transport =
         u.protocol === 'rs:'
           ? { type: 'rawsocket', host: u.hostname, port: Number(u.port) }
           : { type: 'websocket', url, serializers: [new serializers[codec]()] };
-      connection = new autobahn.Connection({ realm, transports: [transport], max_retries: 0 });
-      connection.onopen = (s) => {
+      connection = new autobahn.Connection({ realm, transports: [transport], max_retries: 0, ...credentials(auth) });
+      connection.onopen = (s, details) => {
         session = s;
-        resolve({ session: s.id });
+        resolve({ session: s.id, kwargs: { authid: details.authid, authrole: details.authrole, authmethod: details.authmethod } });
       };
       connection.onclose = (reason, details) => {
         say({ event: 'close', reason: details && details.reason });

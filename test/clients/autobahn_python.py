@@ -16,10 +16,10 @@ import wire
 
 
 class Client(wire.Client):
-    async def connect(self, url, realm, codec):
+    async def connect(self, url, realm, codec, auth=None):
         loop = asyncio.get_running_loop()
         joined = loop.create_future()
-        session_class = self.session_class(ApplicationSession, joined)
+        session_class = self.session_class(ApplicationSession, joined, auth)
 
         def make():
             self.session = session_class(types.ComponentConfig(realm=realm))
@@ -29,7 +29,7 @@ class Client(wire.Client):
         factory.loop = loop
         u = urlparse(url)
         await loop.create_connection(factory, u.hostname, u.port)
-        return {"session": await asyncio.wait_for(joined, 10)}
+        return await asyncio.wait_for(joined, 10)
 
 
 asyncio.run(wire.serve(Client()))

@@ -24,9 +24,9 @@ class Client(wire.Client):
     def settle(self, future):
         return future.asFuture(loop) if isinstance(future, Deferred) else future
 
-    async def connect(self, url, realm, codec):
+    async def connect(self, url, realm, codec, auth=None):
         joined = loop.create_future()
-        session_class = self.session_class(ApplicationSession, joined)
+        session_class = self.session_class(ApplicationSession, joined, auth)
 
         def make():
             self.session = session_class(types.ComponentConfig(realm=realm))
@@ -39,7 +39,7 @@ class Client(wire.Client):
             endpoint = TCP4ClientEndpoint(reactor, u.hostname, u.port)
         factory = WampRawSocketClientFactory(make, serializer=wire.SERIALIZERS[codec]())
         await self.settle(endpoint.connect(factory))
-        return {"session": await asyncio.wait_for(joined, 10)}
+        return await asyncio.wait_for(joined, 10)
 
 
 async def main():

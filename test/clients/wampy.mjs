@@ -3,6 +3,9 @@ import WampyModule from 'wampy';
 import * as json from 'wampy/JsonSerializer.js';
 import * as msgpack from 'wampy/MsgpackSerializer.js';
 import * as cbor from 'wampy/CborSerializer.js';
+import * as cra from 'wampy/wampcra.js';
+import * as cryptosign from 'wampy/cryptosign.js';
+import nacl from 'tweetnacl';
 import WebSocket from 'ws';
 import wire from './wire.js';
 
@@ -17,18 +20,36 @@ function failure(e) {
   return Object.assign(new Error(error), { error, args: (e && e.argsList) || [] });
 }
 
+// credentials are the options with which wampy authenticates.
+function credentials(auth) {
+  if (!auth) return {};
+  const { method, authid, secret } = auth;
+  const options = { authid, authmethods: [method], onChallenge: () => secret };
+  if (method === 'wampcra') options.onChallenge = cra.sign(secret);
+  if (method === 'cryptosign') {
+    const { publicKey } = nacl.sign.keyPair.fromSeed(Buffer.from(secret, 'hex'));
+    options.authextra = { pubkey: Buffer.from(publicKey).toString('hex') };
+    options.onChallenge = cryptosign.sign(secret);
+  }
+  return options;
+}
+
 const guard = (promise, answer = () => ({})) => promise.then(answer, (e) => Promise.reject(failure(e)));
 
 serve({
-  connect: ({ url, realm, codec }) => {
+  connect: ({ url, realm, codec, auth }) => {
     wampy = new Wampy(url, {
       realm,
       ws: WebSocket,
       serializer: new serializers[codec](),
       autoReconnect: false,
+      ...credentials(auth),
       onClose: () => say({ event: 'close' }),
     });
-    return guard(wampy.connect(), (welcome) => ({ session: wampy.getSessionId() }));
+    return guard(wampy.connect(), ({ authid, authrole, authmethod }) => ({
+      session: wampy.getSessionId(),
+      kwargs: { authid, authrole, authmethod },
+    }));
   },
   call: ({ uri, args, kwargs }) =>
     guard(wampy.call(uri, { argsList: args, argsDict: kwargs }), (r) => ({

@@ -5,7 +5,7 @@ import base64
 import json
 import sys
 
-from autobahn.wamp import serializer, types
+from autobahn.wamp import auth, serializer, types
 from autobahn.wamp.exception import ApplicationError
 
 SERIALIZERS = {
@@ -40,6 +40,17 @@ def say(**o):
     sys.stdout.flush()
 
 
+def authenticator(method, authid, secret):
+    """What autobahn authenticates with."""
+    options = {
+        "ticket": {"ticket": secret},
+        "wampcra": {"authid": authid, "secret": secret},
+        "cryptosign": {"authid": authid, "privkey": secret},
+        "scram": {"authid": authid, "password": secret},
+    }[method]
+    return auth.create_authenticator(method, **options)
+
+
 class Client:
     """What both frameworks have in common; they differ in how one connects."""
 
@@ -50,12 +61,33 @@ class Client:
         """What the framework returns, as something to await."""
         return future
 
-    def session_class(self, base, joined):
+    def session_class(self, base, joined, auth=None):
         """An ApplicationSession of the framework that reports to joined, a future."""
+        prover = authenticator(**auth) if auth else None
 
         class Session(base):
+            def onConnect(self):
+                if prover is None:
+                    return super().onConnect()
+                self.join(self.config.realm, authmethods=[auth["method"]], authid=auth["authid"], authextra=prover.authextra)
+
+            def onChallenge(self, challenge):
+                return prover.on_challenge(self, challenge)
+
+            def onWelcome(self, welcome):
+                return prover and prover.on_welcome(self, welcome.authextra)
+
             def onJoin(self, details):
-                joined.set_result(details.session)
+                joined.set_result(
+                    {
+                        "session": details.session,
+                        "kwargs": {
+                            "authid": details.authid,
+                            "authrole": details.authrole,
+                            "authmethod": details.authmethod,
+                        },
+                    }
+                )
 
             def onLeave(self, details):
                 say(event="close", reason=details.reason)
