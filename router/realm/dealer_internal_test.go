@@ -55,7 +55,8 @@ func TestChaos(t *testing.T) {
 				c.leave()
 			}
 			r := c.r
-			if st := r.Stats(); st.PendingCalls != 0 || st.Registrations != 0 || st.Sessions != 0 || st.Aborted != 0 {
+			if st := r.Stats(); st.PendingCalls != 0 || st.Registrations != 0 || st.Sessions != 0 || st.Aborted != 0 ||
+				st.TimedOut == 0 || st.Rerouted == 0 {
 				t.Errorf("afterwards: %+v", st)
 			}
 			if r.kept != 0 || len(r.deadlines) != 0 || len(r.registrations.exact) != 0 {

@@ -125,6 +125,7 @@ type Stats struct {
 	Joined                                 uint64
 	Aborted                                uint64 // sessions, for protocol violations
 	Calls, Publications, Events            uint64 // events are counted per receiver
+	TimedOut, Rerouted                     uint64 // calls
 	Denied                                 uint64 // requests, by permissions
 	RetainDeclined                         uint64 // retained events beyond the limits
 }

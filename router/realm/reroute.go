@@ -83,6 +83,7 @@ func (r *Realm) passOn(inv *invocation) bool {
 	if c == nil {
 		return false
 	}
+	r.stats.Rerouted++
 	inv.release()
 	delete(was.session.invocations, inv.id)
 	out := &wamp.Invocation{Details: kept.msg.Details, Payload: kept.msg.Payload}

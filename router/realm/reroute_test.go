@@ -34,7 +34,7 @@ func TestBusyCallee(t *testing.T) {
 	if failed.URI != wamp.ErrUnavailable || failed.Request != 9 {
 		t.Errorf("the caller gets %+v", failed)
 	}
-	if st := r.Stats(); st.PendingCalls != 0 {
+	if st := r.Stats(); st.PendingCalls != 0 || st.Rerouted != 1 {
 		t.Errorf("afterwards: %+v", st)
 	}
 }

@@ -115,6 +115,7 @@ func (r *Realm) Tick(now Time) []Effect {
 	r.begin(now)
 	for len(r.deadlines) > 0 && r.deadlines[0].timer.deadline <= now {
 		inv := r.deadlines[0]
+		r.stats.TimedOut++
 		r.refuse(inv.caller, wamp.KindCall, inv.call,
 			wamp.Errorf(wamp.ErrTimeout, "no answer within %d ms", inv.timer.after/millisecond))
 		r.abandon(inv, "killnowait")
