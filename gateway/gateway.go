@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"time"
 
@@ -91,7 +92,10 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 	if g.router, err = router.New(cfg.Router, router.WithLog(log), router.WithAgent("postern "+opts.Version)); err != nil {
 		return nil, err
 	}
+	lp := cfg.Listen.HTTP.LongPoll
+	lp.Origins, lp.AllowedHosts, lp.WriteTimeout = cfg.Listen.HTTP.Origins, cfg.Listen.HTTP.AllowedHosts, cfg.Listen.HTTP.WriteTimeout
 	g.http = &httpService{
+		polls: http.StripPrefix(lp.Path, g.router.LongPoll(lp)), pollPath: lp.Path,
 		hosts: cfg.Listen.HTTP.AllowedHosts, sockets: g.router.Handler(cfg.Listen.HTTP.WebSocket),
 		health: g.health, metrics: g.metrics, page: p, log: log,
 		settings: pageSettings{Version: opts.Version, Realm: g.realm, Prefix: cfg.Devices.Prefix},

@@ -326,3 +326,37 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("health while stopping: %d %s", resp.StatusCode, body)
 	}
 }
+
+// TestLongPollIsMounted: where the configuration says, and under the same rules
+// as the rest.
+func TestLongPollIsMounted(t *testing.T) {
+	cfg := demo(t)
+	cfg.Listen.HTTP.LongPoll.Path = "/poll"
+	g := start(t, cfg)
+	for _, tt := range []struct {
+		path, origin string
+		code         int
+	}{
+		{"/poll/open", "", http.StatusOK},
+		{"/poll/open", "http://evil.example", http.StatusForbidden},
+		{"/lp/open", "", http.StatusNotFound},
+		{"/poll/nobody/receive", "", http.StatusNotFound},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.url(tt.path), strings.NewReader(`{"protocols": ["wamp.2.json"]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tt.origin != "" {
+			req.Header.Set("Origin", tt.origin)
+		}
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != tt.code {
+			t.Errorf("%s from %q: %d %q, want %d", tt.path, tt.origin, resp.StatusCode, body, tt.code)
+		}
+	}
+}

@@ -13,10 +13,12 @@ import (
 )
 
 // httpService answers HTTP: WAMP over WebSocket at /ws and, for clients that
-// ask to upgrade, at /; the page at /; the health report at /healthz.
+// ask to upgrade, at /; over long-poll at /lp; the page at /; the health report at /healthz.
 type httpService struct {
 	hosts    []string // that requests may be addressed to
 	sockets  http.Handler
+	polls    http.Handler // long-poll, at pollPath and below
+	pollPath string       // empty for none
 	health   *health
 	metrics  http.HandlerFunc
 	page     http.Handler
@@ -52,6 +54,8 @@ func (s *httpService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/ws", r.URL.Path == "/" && wantsWebSocket(r):
 		s.upgrade(w, r)
+	case s.pollPath != "" && strings.HasPrefix(r.URL.Path, s.pollPath+"/"):
+		s.polls.ServeHTTP(w, r)
 	case r.URL.Path == "/healthz":
 		s.health.ServeHTTP(w, r)
 	case r.URL.Path == "/metrics":

@@ -213,6 +213,18 @@ func network(tb testing.TB, r *Router) []dialer {
 	tb.Helper()
 	http := httptest.NewServer(r.Handler(transport.NewWebSocket()))
 	tb.Cleanup(http.Close)
+	polls := httptest.NewServer(r.LongPoll(transport.NewLongPoll()))
+	tb.Cleanup(polls.Close)
+	webSocket := func(batched bool) func(tb testing.TB, c codec.Codec) *peer {
+		return func(tb testing.TB, c codec.Codec) *peer {
+			tb.Helper()
+			conn, err := transport.DialWebSocket(context.Background(), "ws"+strings.TrimPrefix(http.URL, "http"), c, transport.DialOptions{Batched: batched})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return newPeer(tb, conn)
+		}
+	}
 	listeners := map[string]net.Listener{}
 	for _, n := range []struct{ network, address string }{
 		{"tcp", "127.0.0.1:0"},
@@ -247,14 +259,9 @@ func network(tb testing.TB, r *Router) []dialer {
 		{"pipe", func(tb testing.TB, c codec.Codec) *peer { tb.Helper(); return pipe(tb, r, c) }},
 		{"rawsocket", raw("tcp")},
 		{"unix", raw("unix")},
-		{"websocket", func(tb testing.TB, c codec.Codec) *peer {
-			tb.Helper()
-			conn, err := transport.DialWebSocket(context.Background(), "ws"+strings.TrimPrefix(http.URL, "http"), c, transport.DialOptions{})
-			if err != nil {
-				tb.Fatal(err)
-			}
-			return newPeer(tb, conn)
-		}},
+		{"websocket", webSocket(false)},
+		{"websocket-batched", webSocket(true)},
+		{"longpoll", func(tb testing.TB, c codec.Codec) *peer { tb.Helper(); return newPeer(tb, poll(tb, polls.URL, c)) }},
 	}
 }
 

@@ -177,6 +177,26 @@ func (r *Router) Handler(ws transport.WebSocket) http.Handler {
 	})
 }
 
+// LongPoll returns an http.Handler that makes sessions of long-poll requests.
+// The sizes in lp are the router's own.
+func (r *Router) LongPoll(lp transport.LongPoll) http.Handler {
+	lp.ReadLimit = r.cfg.Limits.HelloBytes
+	return transport.NewPoller(lp, func(conn transport.Conn) bool {
+		release, ok := r.admit(conn.Info().Remote)
+		if !ok {
+			return false
+		}
+		started := r.start(func() {
+			defer release()
+			_ = r.Attach(context.Background(), conn) // which logs its error
+		})
+		if !started {
+			release()
+		}
+		return started
+	})
+}
+
 // Local joins a session from within the process and returns its end of a pipe.
 // Its client speaks HELLO like any other, for the given realm, but who it is is
 // settled: nothing in HELLO changes that. When ctx ends the connection is

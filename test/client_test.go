@@ -56,7 +56,7 @@ var kinds = []struct {
 	transports    []string
 }{
 	{"autobahn-js", "autobahn.js", []string{"json", "msgpack", "cbor"}, []string{"ws"}},
-	{"autobahn-js", "autobahn.js", []string{"json"}, []string{"rs"}},
+	{"autobahn-js", "autobahn.js", []string{"json"}, []string{"rs", "lp"}},
 	{"wampy", "wampy.mjs", []string{"json", "msgpack", "cbor"}, []string{"ws"}},
 	{"python3-autobahn", "autobahn_python.py", []string{"json", "msgpack", "cbor"}, []string{"ws"}},
 	{"python3-autobahn", "autobahn_twisted.py", []string{"json", "msgpack", "cbor"}, []string{"rs", "unix"}},

@@ -268,6 +268,8 @@ func (g *gateway) url(transport string) string {
 	switch transport {
 	case "ws":
 		return fmt.Sprintf("ws://127.0.0.1:%d/ws", g.http)
+	case "lp":
+		return fmt.Sprintf("http://127.0.0.1:%d/lp", g.http)
 	case "rs":
 		return fmt.Sprintf("rs://127.0.0.1:%d", g.raw)
 	default:

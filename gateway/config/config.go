@@ -46,14 +46,15 @@ type Listen struct {
 
 // HTTP is the HTTP listeners.
 type HTTP struct {
-	Addresses           []string `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8080" doc:"Addresses to listen on; an empty list for none."`
-	TLS                 transport.TLS `yaml:"tls" doc:"TLS: https and wss instead of http and ws."`
+	Addresses           []string           `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8080" doc:"Addresses to listen on; an empty list for none."`
+	TLS                 transport.TLS      `yaml:"tls" doc:"TLS: https and wss instead of http and ws."`
+	LongPoll            transport.LongPoll `yaml:"longpoll" doc:"WAMP over plain HTTP requests, for clients that cannot have a WebSocket."`
 	transport.WebSocket `yaml:",inline"`
 }
 
 // RawSocket is the RawSocket listeners.
 type RawSocket struct {
-	Addresses           []string `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8081" doc:"Addresses to listen on; an empty list for none."`
+	Addresses           []string      `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8081" doc:"Addresses to listen on; an empty list for none."`
 	TLS                 transport.TLS `yaml:"tls" doc:"TLS on these addresses."`
 	transport.RawSocket `yaml:",inline"`
 }
@@ -100,7 +101,7 @@ func (c *Config) addRoleFull() {
 func Default() *Config {
 	return &Config{
 		Listen: Listen{
-			HTTP:      HTTP{Addresses: []string{"127.0.0.1:8080"}, TLS: transport.NewTLS(), WebSocket: transport.NewWebSocket()},
+			HTTP:      HTTP{Addresses: []string{"127.0.0.1:8080"}, TLS: transport.NewTLS(), LongPoll: transport.NewLongPoll(), WebSocket: transport.NewWebSocket()},
 			RawSocket: RawSocket{Addresses: []string{"127.0.0.1:8081"}, TLS: transport.NewTLS(), RawSocket: transport.NewRawSocket()},
 			Unix:      Unix{Mode: 0o660},
 		},

@@ -2,6 +2,7 @@
 // autobahn-js under remote control; see wire.js.
 // Node has a WebSocket of its own from version 22 on; autobahn-js asks for one.
 global.WebSocket ||= require('ws');
+global.XMLHttpRequest ||= require('./xhr.js'); // for long-poll
 const autobahn = require('autobahn');
 const nacl = require('tweetnacl');
 const { serve, say } = require('./wire.js');
@@ -48,7 +49,9 @@ serve({
       const transport =
         u.protocol === 'rs:'
           ? { type: 'rawsocket', host: u.hostname, port: Number(u.port) }
-          : { type: 'websocket', url, serializers: [new serializers[codec]()] };
+          : u.protocol === 'http:'
+            ? { type: 'longpoll', url }
+            : { type: 'websocket', url, serializers: [new serializers[codec]()] };
       connection = new autobahn.Connection({ realm, transports: [transport], max_retries: 0, ...credentials(auth) });
       connection.onopen = (s, details) => {
         session = s;

@@ -20,9 +20,9 @@ var serializations = []struct {
 
 // subprotocols names all known WebSocket subprotocols, for error texts.
 func subprotocols() string {
-	names := make([]string, len(serializations))
-	for i, s := range serializations {
-		names[i] = s.subprotocol
+	var names []string
+	for _, s := range serializations {
+		names = append(names, s.subprotocol)
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(names, ", ") + ", or the same with " + batchSuffix
 }

@@ -35,6 +35,9 @@ type DialOptions struct {
 	// PingInterval and PingTimeout are as in WebSocket: 0 means no pings, as
 	// the router sends its own.
 	PingInterval, PingTimeout time.Duration
+	// Batched asks for a batched WebSocket subprotocol, where many messages
+	// share a frame.
+	Batched bool
 	// HandshakeTimeout bounds connecting, besides the context; 0 means 10 s.
 	HandshakeTimeout time.Duration
 }
@@ -86,6 +89,9 @@ func DialWebSocket(ctx context.Context, rawURL string, c codec.Codec, opts DialO
 	if subprotocol == "" {
 		return nil, fmt.Errorf("connect to %s: no WebSocket subprotocol for codec %v", rawURL, c)
 	}
+	if opts.Batched {
+		subprotocol += batchSuffix
+	}
 	ctx, cancel := context.WithTimeout(ctx, positive(opts.HandshakeTimeout, dialTimeout))
 	defer cancel()
 
@@ -125,6 +131,7 @@ func DialWebSocket(ctx context.Context, rawURL string, c codec.Codec, opts DialO
 		return nil, fmt.Errorf("connect to %s: %w", rawURL, explainHTTP(response, err))
 	}
 	conn.info = Info{Transport: "websocket", Codec: c}
+	conn.batched = opts.Batched
 	if t, ok := conn.source.Conn.(*tls.Conn); ok {
 		state := t.ConnectionState()
 		conn.info.TLS = &state

@@ -141,3 +141,18 @@ func checkOrigin(r *http.Request, allowed []string) error {
 	}
 	return fmt.Errorf("origin %q is not allowed: serve the page from this gateway, or add it to origins", sent[0])
 }
+
+// requestAddr is an http.Request's RemoteAddr as an address.
+type requestAddr string
+
+// Network implements net.Addr.
+func (requestAddr) Network() string { return "tcp" }
+
+// String implements net.Addr.
+func (a requestAddr) String() string { return string(a) }
+
+// localAddr is where a request came in, nil when the server did not note it.
+func localAddr(r *http.Request) net.Addr {
+	a, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return a
+}

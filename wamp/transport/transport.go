@@ -1,6 +1,6 @@
 // Package transport carries WAMP messages as bytes between two peers:
-// WebSocket, RawSocket over TCP, TLS and Unix sockets, and an in-process pipe,
-// one file each. It knows serializations by name only as far as the peers must
+// WebSocket, RawSocket over TCP, TLS and Unix sockets, HTTP long-poll, and an
+// in-process pipe, one file each. It knows serializations by name only as far as the peers must
 // agree on one; it never looks into a message.
 //
 // What the two network transports share is in link.go (the life of a
@@ -51,7 +51,7 @@ type Conn interface {
 
 // Info is what is known of a connection.
 type Info struct {
-	// Transport is "websocket", "rawsocket" or "pipe".
+	// Transport is "websocket", "rawsocket", "longpoll" or "pipe".
 	Transport string
 	// Codec is what the peers agreed on.
 	Codec codec.Codec

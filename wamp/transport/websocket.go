@@ -121,6 +121,7 @@ func (ws *WebSocket) Upgrade(w http.ResponseWriter, r *http.Request) (Conn, erro
 		return nil, fmt.Errorf("refused WebSocket request: %w", err)
 	}
 	conn.info = Info{Transport: "websocket", Codec: c, TLS: r.TLS, Header: r.Header}
+	conn.batched = strings.HasSuffix(subprotocol, batchSuffix)
 	conn.open(wire, conn.source.Conn, false, ws.WriteTimeout, positive(ws.ReadLimit, firstReadLimit))
 	conn.startKeepAlive(ws.PingInterval, ws.PingTimeout, conn.control(websocket.PingMessage, nil))
 	return conn, nil
@@ -128,17 +129,13 @@ func (ws *WebSocket) Upgrade(w http.ResponseWriter, r *http.Request) (Conn, erro
 
 // chooseSubprotocol takes the first offered one that is known.
 func chooseSubprotocol(r *http.Request) (codec.Codec, string) {
+	var offered []string
 	for _, line := range r.Header.Values("Sec-Websocket-Protocol") {
-		for offered := range strings.SplitSeq(line, ",") {
-			offered = strings.TrimSpace(offered)
-			for _, s := range serializations {
-				if s.subprotocol == offered {
-					return s.codec, offered
-				}
-			}
+		for o := range strings.SplitSeq(line, ",") {
+			offered = append(offered, strings.TrimSpace(o))
 		}
 	}
-	return nil, ""
+	return firstKnown(offered)
 }
 
 // hijacker gives the library our source in the place of the connection.
@@ -170,7 +167,11 @@ type webSocketConn struct {
 	wire   *websocket.Conn
 	client bool
 	binary bool
-	code   atomic.Int32 // what Close tells the peer
+	// Of a batched subprotocol, rest is what Read has not returned yet of the
+	// last frame.
+	batched bool
+	rest    []byte
+	code    atomic.Int32 // what Close tells the peer
 }
 
 func newWebSocketConn() *webSocketConn {
@@ -207,6 +208,46 @@ func (c *webSocketConn) open(wire *websocket.Conn, conn net.Conn, client bool, t
 func (c *webSocketConn) Read() ([]byte, error) { return c.read(c.next) }
 
 func (c *webSocketConn) next() ([]byte, error) {
+	if !c.batched {
+		return c.frameIn()
+	}
+	if len(c.rest) == 0 {
+		var err error
+		if c.rest, err = c.frameIn(); err != nil {
+			return nil, err
+		}
+	}
+	m, rest, err := cutBatch(c.rest, c.binary)
+	if err != nil {
+		c.code.Store(websocket.CloseProtocolError)
+		return nil, err
+	}
+	c.rest = rest
+	return m, nil
+}
+
+// Write implements Conn. Batches of several messages are bounded, so that the
+// peer does not find one too large.
+func (c *webSocketConn) Write(messages ...[]byte) error {
+	if !c.batched {
+		return c.link.Write(messages...)
+	}
+	var frames [][]byte
+	var batch []byte
+	for _, m := range messages {
+		if len(batch) > 0 && len(batch)+len(m) > batchSize {
+			frames, batch = append(frames, batch), nil
+		}
+		batch = appendBatched(batch, m, c.binary)
+	}
+	if len(batch) > 0 {
+		frames = append(frames, batch)
+	}
+	return c.link.Write(frames...)
+}
+
+// frameIn reads the payload of the next message that WebSocket knows of.
+func (c *webSocketConn) frameIn() ([]byte, error) {
 	limit := c.limit.Load()
 	c.wire.SetReadLimit(limit)
 	kind, r, err := c.wire.NextReader()
