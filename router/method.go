@@ -19,11 +19,16 @@ func (h *hall) offer(r *Router, c *RealmConfig) error {
 		return err
 	}
 	wanted := func(m string) bool { return len(c.Auth.Methods) == 0 || slices.Contains(c.Auth.Methods, m) }
+	o := &oracle{router: r, realm: c.Name, seed: users.seed}
 	for _, m := range staticMethods {
-		if wanted(m) && (len(c.Auth.Users) > 0 || c.Auth.UsersFile != "") {
-			h.authenticators = append(h.authenticators, &static{
-				exchange: exchange{router: r, method: m, key: c.Auth.key()}, users: users,
-			})
+		x := exchange{router: r, method: m, key: c.Auth.key()}
+		d := slices.IndexFunc(c.Auth.Dynamic, func(d DynamicConfig) bool { return d.Method == m })
+		switch {
+		case !wanted(m):
+		case d >= 0:
+			h.authenticators = append(h.authenticators, &dynamic{exchange: x, cfg: c.Auth.Dynamic[d], oracle: o})
+		case len(c.Auth.Users) > 0 || c.Auth.UsersFile != "":
+			h.authenticators = append(h.authenticators, &static{exchange: x, users: users})
 		}
 	}
 	return nil
