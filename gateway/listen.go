@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 
+	"github.com/postern-iot/postern/gateway/config"
 	"github.com/postern-iot/postern/wamp/transport"
 )
 
@@ -81,8 +83,12 @@ func (g *Gateway) serve(name string, ln net.Listener) Task {
 	})
 }
 
-// listenTCP binds an address. The error says who to look for.
+// listenTCP binds an address, or takes it over from systemd. The error says who
+// to look for.
 func listenTCP(what, address string) (net.Listener, error) {
+	if name, ours := strings.CutPrefix(address, config.Systemd); ours {
+		return inherited(what, name)
+	}
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, explainListen(what, address, err)

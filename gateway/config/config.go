@@ -44,9 +44,12 @@ type Listen struct {
 	Remote    bool      `yaml:"allow_anonymous_remote" doc:"Lets a realm be anonymous although a listener is reachable from other machines: whoever reaches it then has the anonymous role's rights."`
 }
 
+// Systemd begins an address that is the name of a socket which systemd opens.
+const Systemd = "systemd:"
+
 // HTTP is the HTTP listeners.
 type HTTP struct {
-	Addresses           []string           `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8080" doc:"Addresses to listen on; an empty list for none."`
+	Addresses           []string           `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8080" doc:"Addresses to listen on, or systemd:NAME for a socket of that name from systemd; an empty list for none."`
 	TLS                 transport.TLS      `yaml:"tls" doc:"TLS: https and wss instead of http and ws."`
 	LongPoll            transport.LongPoll `yaml:"longpoll" doc:"WAMP over plain HTTP requests, for clients that cannot have a WebSocket."`
 	transport.WebSocket `yaml:",inline"`
@@ -54,7 +57,7 @@ type HTTP struct {
 
 // RawSocket is the RawSocket listeners.
 type RawSocket struct {
-	Addresses           []string      `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8081" doc:"Addresses to listen on; an empty list for none."`
+	Addresses           []string      `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8081" doc:"Addresses to listen on, or systemd:NAME for a socket of that name from systemd; an empty list for none."`
 	TLS                 transport.TLS `yaml:"tls" doc:"TLS on these addresses."`
 	transport.RawSocket `yaml:",inline"`
 }
@@ -136,7 +139,9 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 	taken := map[string]string{}
 	address := func(path, a string) {
 		host, port, err := net.SplitHostPort(a)
+		name, activated := strings.CutPrefix(a, Systemd)
 		switch _, known := taken[a]; {
+		case activated && name != "" && !known: // where it is reachable from is not known here
 		case err != nil:
 			report(path, fmt.Sprintf("%q is no address", a), "write host:port, such as 127.0.0.1:8080, or 0.0.0.0:8080 for all networks")
 			return
