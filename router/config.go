@@ -11,8 +11,9 @@ import (
 
 // Config is the section "router" of the gateway's configuration.
 type Config struct {
-	Realms []RealmConfig `yaml:"realms" doc:"the realms; each is a namespace of its own"`
-	Limits Limits        `yaml:"limits" doc:"what connections may cost"`
+	Realms  []RealmConfig `yaml:"realms" doc:"the realms; each is a namespace of its own"`
+	Cookies CookieConfig  `yaml:"cookies" doc:"cookies with which browsers that have authenticated once join again"`
+	Limits  Limits        `yaml:"limits" doc:"what connections may cost"`
 }
 
 // RealmConfig is one realm.
@@ -147,6 +148,7 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 		report("limits.queue_bytes", fmt.Sprintf("%d is less than message_bytes, %d", l.QueueBytes, l.MessageBytes),
 			"make it several times as large")
 	}
+	c.Cookies.validate(report)
 	positive := []struct {
 		path string
 		n    int64

@@ -17,6 +17,7 @@ type hall struct {
 	sessions       int // the most it takes
 	endSlow        bool
 	authenticators []Authenticator
+	users          *directory
 
 	mu     sync.Mutex
 	core   *realm.Realm

@@ -18,6 +18,7 @@ func (h *hall) offer(r *Router, c *RealmConfig) error {
 	if err != nil {
 		return err
 	}
+	h.users = users
 	wanted := func(m string) bool { return len(c.Auth.Methods) == 0 || slices.Contains(c.Auth.Methods, m) }
 	o := &oracle{router: r, realm: c.Name, seed: users.seed}
 	for _, m := range staticMethods {
@@ -30,6 +31,9 @@ func (h *hall) offer(r *Router, c *RealmConfig) error {
 		case len(c.Auth.Users) > 0 || c.Auth.UsersFile != "":
 			h.authenticators = append(h.authenticators, &static{exchange: x, users: users})
 		}
+	}
+	if wanted(auth.MethodCookie) && r.cfg.Cookies.Lifetime > 0 && len(h.authenticators) > 0 {
+		h.authenticators = append(h.authenticators, &byCookie{jar: r.cookies})
 	}
 	return nil
 }

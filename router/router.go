@@ -30,6 +30,7 @@ type Router struct {
 	outbox outboxLimits
 
 	throttle throttle
+	cookies  *jar
 	kdf      chan struct{}   // held while a password is hashed, for it takes a while
 	halting  context.Context // ends when Shutdown begins
 	halt     context.CancelFunc
@@ -113,6 +114,14 @@ func New(cfg Config, opts ...Option) (*Router, error) {
 		if err := o(r); err != nil {
 			return nil, err
 		}
+	}
+	var err error
+	if r.cookies, err = newJar(cfg.Cookies, r.log); err != nil {
+		return nil, err
+	}
+	r.cookies.valid = func(b baked) bool {
+		h := r.realms[b.Realm]
+		return h != nil && b.Stamp == h.stampOf(b.AuthID, b.Provider)
 	}
 	for i := range cfg.Realms {
 		if err := r.realms[cfg.Realms[i].Name].offer(r, &cfg.Realms[i]); err != nil {

@@ -158,6 +158,7 @@ func (r *Router) Handler(ws transport.WebSocket) http.Handler {
 			http.Error(w, "too many connections", http.StatusServiceUnavailable)
 			return
 		}
+		cookie := r.cookies.offer(w, req)
 		conn, err := ws.Upgrade(w, req)
 		if err != nil {
 			release()
@@ -169,7 +170,7 @@ func (r *Router) Handler(ws transport.WebSocket) http.Handler {
 		// server needs for a request.
 		if !r.start(func() {
 			defer release()
-			_ = r.Attach(context.Background(), conn) // which logs its error
+			_ = r.attach(context.Background(), &session{conn: conn, cookie: cookie}) // which logs its error
 		}) {
 			release()
 			_ = conn.Close()
@@ -214,7 +215,7 @@ func (r *Router) Local(ctx context.Context, identity realm.Identity, realmName s
 	}
 	theirs, ours := transport.Pipe(codec.CBOR)
 	if !r.start(func() {
-		_ = r.attach(ctx, ours, &identity, realmName) // which logs its error
+		_ = r.attach(ctx, &session{conn: ours, imposed: &identity, imposedRealm: realmName}) // which logs its error
 	}) {
 		return nil, ErrClosed
 	}

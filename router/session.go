@@ -30,6 +30,8 @@ type session struct {
 	// where it may join.
 	imposed      *realm.Identity
 	imposedRealm string
+	// cookie is what the connection was given with its handshake, if anything.
+	cookie string
 
 	hanging sync.Once
 
@@ -44,14 +46,12 @@ type session struct {
 // connection is closed without a farewell; Shutdown says one. The limits on
 // connections are for Serve and Handler, which come first.
 func (r *Router) Attach(ctx context.Context, conn transport.Conn) error {
-	return r.attach(ctx, conn, nil, "")
+	return r.attach(ctx, &session{conn: conn})
 }
 
-func (r *Router) attach(ctx context.Context, conn transport.Conn, imposed *realm.Identity, realmName string) error {
-	s := &session{
-		router: r, conn: conn, codec: conn.Info().Codec,
-		imposed: imposed, imposedRealm: realmName,
-	}
+func (r *Router) attach(ctx context.Context, s *session) error {
+	conn := s.conn
+	s.router, s.codec = r, conn.Info().Codec
 	s.member.Tag = s
 	s.out.init(r.outbox)
 	if !r.enter(s) {

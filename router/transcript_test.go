@@ -281,7 +281,9 @@ func (s *stage) enter(name string) *actor {
 		id.AuthID = given.AuthID
 	}
 	theirs, ours := transport.Pipe(s.codec)
-	if !s.router.start(func() { _ = s.router.attach(context.Background(), ours, &id, "realm1") }) {
+	if !s.router.start(func() {
+		_ = s.router.attach(context.Background(), &session{conn: ours, imposed: &id, imposedRealm: "realm1"})
+	}) {
 		s.t.Fatal("the router is closed")
 	}
 	a := &actor{conn: theirs}

@@ -42,6 +42,7 @@ func Parse(name string, text []byte, dir string, table *devices.Table) (*Config,
 	if err != nil {
 		return nil, err
 	}
+	cfg.Router.Cookies.File = within(dir, cfg.Router.Cookies.File)
 	for i := range cfg.Router.Realms {
 		a := &cfg.Router.Realms[i].Auth
 		a.UsersFile = within(dir, a.UsersFile)

@@ -116,7 +116,11 @@ func (ws *WebSocket) Upgrade(w http.ResponseWriter, r *http.Request) (Conn, erro
 			http.Error(w, reason.Error(), status)
 		},
 	}
-	wire, err := upgrader.Upgrade(&hijacker{w, &conn.source}, r, http.Header{"Sec-Websocket-Protocol": {subprotocol}})
+	header := http.Header{"Sec-Websocket-Protocol": {subprotocol}}
+	if cookies := w.Header().Values("Set-Cookie"); len(cookies) > 0 {
+		header["Set-Cookie"] = cookies
+	}
+	wire, err := upgrader.Upgrade(&hijacker{w, &conn.source}, r, header)
 	if err != nil {
 		return nil, fmt.Errorf("refused WebSocket request: %w", err)
 	}
