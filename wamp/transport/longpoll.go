@@ -57,6 +57,7 @@ type longPollConn struct {
 	id      string
 	info    Info
 	batched bool
+	batch   batching
 	opts    LongPoll
 	limit   atomic.Int64
 
@@ -96,6 +97,7 @@ func newLongPollConn(id string, info Info, batched bool, opts LongPoll) *longPol
 		in: make(chan arrived), sending: make(chan struct{}, 1),
 		closing: make(chan struct{}), done: make(chan struct{}), room: make(chan struct{}, 1),
 	}
+	c.batch.binary = info.Codec.Binary()
 	c.SetReadLimit(positive(opts.ReadLimit, firstReadLimit))
 	idle := positive(opts.IdleTimeout, 30*time.Second)
 	c.idle = time.AfterFunc(idle, func() {
@@ -201,7 +203,7 @@ func (c *longPollConn) take(p *polling) (body []byte, ok bool) {
 	n := 1
 	if c.batched {
 		for n = 0; n < len(c.queue) && (n == 0 || len(body)+len(c.queue[n]) < batchSize); n++ {
-			body = appendBatched(body, c.queue[n], c.info.Codec.Binary())
+			body = c.batch.append(body, c.queue[n])
 		}
 	} else {
 		body = c.queue[0]

@@ -239,7 +239,7 @@ func (c *longPollConn) deliverAll(body []byte, gone <-chan struct{}) error {
 		return c.deliver(arrived{message: body}, gone)
 	}
 	for more := true; more; more = len(body) > 0 {
-		m, rest, err := cutBatch(body, c.info.Codec.Binary())
+		m, rest, err := c.batch.cut(body)
 		if err != nil {
 			_ = c.deliver(arrived{err: err}, gone) // the answer says it as well
 			return err

@@ -174,6 +174,7 @@ type webSocketConn struct {
 	// Of a batched subprotocol, rest is what Read has not returned yet of the
 	// last frame.
 	batched bool
+	batch   batching
 	rest    []byte
 	code    atomic.Int32 // what Close tells the peer
 }
@@ -187,6 +188,7 @@ func newWebSocketConn() *webSocketConn {
 // open begins the life after the handshake.
 func (c *webSocketConn) open(wire *websocket.Conn, conn net.Conn, client bool, timeout time.Duration, readLimit int) {
 	c.wire, c.client, c.binary = wire, client, c.info.Codec.Binary()
+	c.batch.binary = c.binary
 	c.code.Store(websocket.CloseNormalClosure)
 	c.init(conn, timeout, readLimit)
 	c.source.mute = true
@@ -221,7 +223,7 @@ func (c *webSocketConn) next() ([]byte, error) {
 			return nil, err
 		}
 	}
-	m, rest, err := cutBatch(c.rest, c.binary)
+	m, rest, err := c.batch.cut(c.rest)
 	if err != nil {
 		c.code.Store(websocket.CloseProtocolError)
 		return nil, err
@@ -242,7 +244,7 @@ func (c *webSocketConn) Write(messages ...[]byte) error {
 		if len(batch) > 0 && len(batch)+len(m) > batchSize {
 			frames, batch = append(frames, batch), nil
 		}
-		batch = appendBatched(batch, m, c.binary)
+		batch = c.batch.append(batch, m)
 	}
 	if len(batch) > 0 {
 		frames = append(frames, batch)
