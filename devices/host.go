@@ -21,6 +21,9 @@ const (
 	watchEvery = 250 * time.Millisecond
 	// farewellBound is how long publishing the last states may take.
 	farewellBound = 500 * time.Millisecond
+	// settleBound is how long the host's readiness may wait for devices that
+	// are slow to open.
+	settleBound = 250 * time.Millisecond
 )
 
 // Host runs devices. Make one with NewHost.
@@ -91,6 +94,7 @@ func newHosted(cfg Config, e Entry, table *Table, log *slog.Logger) (*hosted, er
 		haltTurn: make(chan struct{}, 1),
 		wake:     make(chan struct{}, 1),
 		ended:    make(chan struct{}),
+		settled:  make(chan struct{}),
 		queue:    queue{max: cfg.Queue},
 		status:   Status{Device: e.Name, Type: e.Type, State: StateConfigured, Since: time.Now()},
 	}
@@ -119,8 +123,8 @@ func newHosted(cfg Config, e Entry, table *Table, log *slog.Logger) (*hosted, er
 // String names the host as a task.
 func (h *Host) String() string { return "devices" }
 
-// Ready is closed when the devices are started and their procedures
-// registered.
+// Ready is closed when the procedures are registered, and every device works
+// or is known not to, as far as that takes no longer than settleBound.
 func (h *Host) Ready() <-chan struct{} { return h.ready }
 
 // Status returns the status of every device, in the order of the
@@ -164,7 +168,7 @@ func (h *Host) run(ctx context.Context, r realm) error {
 	registered := make(chan struct{})
 	go func() {
 		defer close(registered)
-		if regs.registerAll(registering) {
+		if regs.registerAll(registering) && h.awaitSettled(registering) {
 			close(h.ready)
 		}
 	}()
@@ -218,6 +222,23 @@ func (h *Host) haltFirst() {
 		})
 	}
 	all.Wait()
+}
+
+// awaitSettled waits until the devices' first openings have ended, one way or
+// the other, so that who calls a device at once does not come too early.
+func (h *Host) awaitSettled(ctx context.Context) bool {
+	timer := time.NewTimer(settleBound)
+	defer timer.Stop()
+	for _, d := range h.devices {
+		select {
+		case <-d.settled:
+		case <-timer.C:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // watch waits for the end of ctx or of the session, and wakes the publishers

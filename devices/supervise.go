@@ -43,6 +43,9 @@ type hosted struct {
 	haltTurn chan struct{} // holds a token while Halt runs
 	wake     chan struct{} // tells the publisher that there is something
 	ended    chan struct{} // closed when the supervisor has returned
+	settled  chan struct{} // closed when it is known how the first opening ended
+
+	settleOnce sync.Once
 
 	mu      sync.Mutex
 	cancel  context.CancelFunc // ends the supervisor; nil before start
@@ -261,6 +264,9 @@ func (d *hosted) setState(s State, reason string) {
 		return
 	}
 	d.status.State, d.status.Reason, d.status.Since = s, reason, time.Now()
+	if s != StateOpening {
+		d.settleOnce.Do(func() { close(d.settled) })
+	}
 	news := false // a device that stays away for one reason is logged once
 	switch s {
 	case StateBackOff:

@@ -226,3 +226,44 @@ func TestLateReadyIsIgnored(t *testing.T) {
 		}
 	})
 }
+
+// TestReadyWaitsForDevices: the host is ready when it is known of every device
+// whether it works, and no later than the bound where one is slow.
+func TestReadyWaitsForDevices(t *testing.T) {
+	for name, c := range map[string]struct {
+		opens time.Duration
+		fails error
+		want  time.Duration
+	}{
+		"works":   {opens: 100 * time.Millisecond, want: 100 * time.Millisecond},
+		"fails":   {opens: 200 * time.Millisecond, fails: errUnplugged, want: 200 * time.Millisecond},
+		"dawdles": {opens: time.Hour, want: settleBound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				h := testHost(t, DefaultConfig(), map[string]*scripted{"a": {run: func(ctx context.Context, out Outlet) error {
+					select {
+					case <-time.After(c.opens):
+					case <-ctx.Done():
+						return nil
+					}
+					if c.fails != nil {
+						return c.fails
+					}
+					out.Ready()
+					<-ctx.Done()
+					return nil
+				}}})
+				r := start(t, h, newFakeRealm())
+				<-h.Ready()
+				if took := time.Since(begun); took != c.want {
+					t.Errorf("ready after %v, want %v", took, c.want)
+				}
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
