@@ -25,6 +25,7 @@ var allowed = map[string][]string{
 
 	"devices":        {"wamp/*"},
 	"devices/gpio":   {"devices", "wamp"},
+	"devices/i2c":    {"devices", "wamp"},
 	"devices/serial": {"devices", "wamp"},
 	"devices/sim":    {"devices", "wamp"},
 	"devices/system": {"devices", "wamp"},
@@ -53,8 +54,8 @@ var only = map[string][]string{
 	"github.com/spf13/cobra":              {"cmd/postern"},
 	"github.com/vmihailenco/msgpack/v5":   {"wamp/codec"},
 	"github.com/fxamacker/cbor/v2":        {"wamp/codec"},
-	"periph.io/x/conn/v3":                 {"devices/gpio"},
-	"periph.io/x/host/v3":                 {"devices/gpio"},
+	"periph.io/x/conn/v3":                 {"devices/gpio", "devices/i2c"},
+	"periph.io/x/host/v3":                 {"devices/i2c"},
 }
 
 // never lists what a package must not import from anywhere: the realm stays a

@@ -7,6 +7,7 @@ import (
 
 	"github.com/postern-iot/postern/devices"
 	"github.com/postern-iot/postern/devices/gpio"
+	"github.com/postern-iot/postern/devices/i2c"
 	"github.com/postern-iot/postern/devices/serial"
 	"github.com/postern-iot/postern/devices/sim"
 	"github.com/postern-iot/postern/devices/system"
@@ -17,6 +18,7 @@ import (
 func Table() *devices.Table {
 	t, err := devices.NewTable(slices.Concat(
 		gpio.Drivers(),
+		i2c.Drivers(),
 		[]devices.Driver{
 			serial.Lines(),
 			system.Driver(),
