@@ -109,7 +109,10 @@ func (r *Router) authenticate(ctx context.Context, h *hall, c *Candidate) (realm
 	if _, open := a.(anonymous); open {
 		return a.Authenticate(ctx, c)
 	}
-	keys := []string{"user " + c.Realm + " " + c.AuthID}
+	var keys []string
+	if c.AuthID != "" { // else it cannot be guessed for: it is a key that names the user
+		keys = append(keys, fmt.Sprintf("user %s %.256s", c.Realm, c.AuthID))
+	}
 	if key := addressKey(c.Conn.Remote); key != "" {
 		keys = append(keys, "address "+key)
 	}

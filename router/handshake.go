@@ -55,7 +55,7 @@ func (s *session) join() error {
 		return err
 	}
 	s.member.Roles = wamp.AsDict(hello.Details, "roles")
-	s.remember(h) // before WELCOME: the client may use the cookie at once
+	s.remember(h)   // before WELCOME: the client may use the cookie at once
 	s.hall.Store(h) // before it joins, so that Shutdown sees it there
 	if fault := h.join(s); fault != nil {
 		s.hall.Store(nil)
