@@ -71,6 +71,7 @@ type longPollConn struct {
 	mu      sync.Mutex
 	queue   [][]byte
 	queued  int           // bytes
+	wrote   time.Time     // when the last of them came
 	room    chan struct{} // told when the queue gets shorter
 	waiting *polling      // the request that receives
 	idle    *time.Timer
@@ -182,7 +183,7 @@ func (c *longPollConn) enqueue(m []byte) bool {
 	if c.queued > 0 && c.queued+len(m) > longPollQueue {
 		return false
 	}
-	c.queue, c.queued = append(c.queue, m), c.queued+len(m)
+	c.queue, c.queued, c.wrote = append(c.queue, m), c.queued+len(m), time.Now()
 	if c.waiting != nil {
 		select {
 		case c.waiting.wake <- struct{}{}:
@@ -287,10 +288,14 @@ func (c *longPollConn) finish(why error) {
 	})
 }
 
-// Close implements Conn: the client has a second to fetch what was written.
+// Close implements Conn: the client has a second to fetch what was written,
+// from when it was; one that has had that long is not waited for again.
 func (c *longPollConn) Close() error {
 	c.begin.Do(func() { close(c.closing) })
-	timer := time.NewTimer(closeGrace)
+	c.mu.Lock()
+	left := closeGrace - time.Since(c.wrote)
+	c.mu.Unlock()
+	timer := time.NewTimer(left)
 	defer timer.Stop()
 	for {
 		c.mu.Lock()

@@ -189,6 +189,15 @@ func TestLongPollClose(t *testing.T) {
 		if d := time.Since(begun); d != closeGrace {
 			t.Errorf("Close waited %v for a client that has gone", d)
 		}
+
+		_, c = p.open("wamp.2.json")
+		c.Write([]byte("[6]"))
+		<-time.After(closeGrace) // in which it could have been fetched
+		begun = time.Now()
+		c.Close()
+		if d := time.Since(begun); d != 0 {
+			t.Errorf("Close waited once more, %v", d)
+		}
 		<-time.After(longPollLinger)
 	})
 }
