@@ -25,6 +25,7 @@ const defaultURL = "ws://127.0.0.1:8080/ws"
 type clientOptions struct {
 	url, realm, codec string
 	timeout           time.Duration
+	auth              authOptions
 }
 
 func (o *clientOptions) flags(cmd *cobra.Command) {
@@ -37,6 +38,7 @@ func (o *clientOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.realm, "realm", "realm1", "realm to join")
 	f.StringVar(&o.codec, "codec", "cbor", "serialization: json, msgpack, cbor")
 	f.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long to wait for an answer")
+	o.auth.flags(cmd)
 }
 
 var codecs = map[string]codec.Codec{"json": codec.JSON, "msgpack": codec.MessagePack, "cbor": codec.CBOR}
@@ -50,11 +52,15 @@ func (o *clientOptions) join() (context.Context, *client.Session, func(), error)
 	if o.timeout <= 0 {
 		return nil, nil, nil, usage("--timeout: %v is not more than 0", o.timeout)
 	}
+	methods, err := o.auth.methods()
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	bound, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	s, err := client.Dial(bound, o.url, client.Config{
-		Realm: o.realm, Codec: c, HandshakeTimeout: o.timeout,
+		Realm: o.realm, AuthID: o.auth.authid, Auth: authenticators(methods), Codec: c, HandshakeTimeout: o.timeout,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
@@ -75,7 +81,7 @@ var hints = map[string]string{
 	wamp.ErrNoSuchProcedure:        "'postern call device.list' tells what the devices offer",
 	wamp.ErrNoSuchRealm:            "choose another with --realm",
 	wamp.ErrNotAuthorized:          "the role of this session may not do that; see 'realms' in the gateway's configuration",
-	wamp.ErrNoMatchingAuthMethod:   "the realm does not accept anonymous sessions; see 'anonymous' in the gateway's configuration",
+	wamp.ErrNoMatchingAuthMethod:   "the realm does not accept anonymous sessions: say who you are with --authid and --secret-file, or see 'anonymous' in the gateway's configuration",
 	wamp.ErrProcedureAlreadyExists: "another session offers it already",
 }
 

@@ -27,7 +27,7 @@ func newKeys() *cobra.Command {
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKeysTLS())
+	cmd.AddCommand(newKeysTLS(), newKeysCryptosign())
 	return cmd
 }
 
