@@ -114,7 +114,10 @@ const remoteIO = syscall.Errno(121)
 
 // explain says what a transaction's failure means.
 func explain(bus string, addr Address, err error) error {
-	number := strings.TrimPrefix(bus, busPrefix)
+	number, numbered := strings.CutPrefix(bus, busPrefix)
+	if !numbered {
+		number = "N, with N from i2cdetect -l"
+	}
 	switch {
 	case isNACK(err):
 		return fmt.Errorf("nothing answers at address %v of I2C bus %s: check the wiring (SDA, SCL, 3.3 V, ground) and the address (i2cdetect -y %s): %w", addr, bus, number, err)

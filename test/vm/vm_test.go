@@ -36,6 +36,7 @@ type program struct {
 
 var programs = []program{
 	{"gpio.test", "./devices/gpio"},
+	{"i2c.test", "./devices/i2c"},
 	{"serial.test", "./devices/serial"},
 	{"gateway.test", "./test/vm/inside"},
 }
