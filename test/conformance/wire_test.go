@@ -34,12 +34,14 @@ var transports = []struct {
 	dial func(g *gateway, c codec.Codec) (link, error)
 }{
 	{"websocket", func(g *gateway, c codec.Codec) (link, error) {
-		nc, err := net.Dial("tcp", g.http)
-		if err != nil {
-			return nil, err
-		}
-		return openWebSocket(nc, g.http, c)
+		w, err := dialWebSocket(g, c, "")
+		return w, err
 	}},
+	{"batched", func(g *gateway, c codec.Codec) (link, error) {
+		w, err := dialWebSocket(g, c, ".batched")
+		return &batched{webSocket: w}, err
+	}},
+	{"longpoll", openLongPoll},
 	{"rawsocket", func(g *gateway, c codec.Codec) (link, error) { return dialRaw("tcp", g.raw, c) }},
 	{"unix", func(g *gateway, c codec.Codec) (link, error) { return dialRaw("unix", g.unix, c) }},
 }
@@ -157,11 +159,16 @@ type webSocket struct {
 	binary bool
 }
 
-func openWebSocket(nc net.Conn, host string, c codec.Codec) (link, error) {
+func dialWebSocket(g *gateway, c codec.Codec, suffix string) (*webSocket, error) {
+	nc, err := net.Dial("tcp", g.http)
+	if err != nil {
+		return nil, err
+	}
+	subprotocol := serializers[c].subprotocol + suffix
 	w := &webSocket{base: base{nc, bufio.NewReader(nc)}, binary: c.Binary()}
-	_, err := fmt.Fprintf(nc, "GET /ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+	_, err = fmt.Fprintf(nc, "GET /ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n",
-		host, serializers[c].subprotocol)
+		g.http, subprotocol)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +180,7 @@ func openWebSocket(nc net.Conn, host string, c codec.Codec) (link, error) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusSwitchingProtocols ||
 		resp.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" ||
-		resp.Header.Get("Sec-WebSocket-Protocol") != serializers[c].subprotocol {
+		resp.Header.Get("Sec-WebSocket-Protocol") != subprotocol {
 		return nil, fmt.Errorf("the handshake was answered with %s %v", resp.Status, resp.Header)
 	}
 	return w, nil
