@@ -152,6 +152,9 @@ func (h *hall) push(effects []realm.Effect, at realm.Time) {
 					it.share = &shared{msg: e.Msg}
 				}
 			}
+			if _, goodbye := e.Msg.(*wamp.Goodbye); goodbye && !e.End {
+				s.dismissed.Store(int64(at))
+			}
 			if s.out.push(it, c) == full {
 				h.noRoom(s, it.msg, c)
 			}

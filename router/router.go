@@ -152,7 +152,8 @@ func newIDs() func() wamp.ID {
 	return func() wamp.ID { return 1 + wamp.ID(source.Uint64N(uint64(wamp.MaxID))) }
 }
 
-// sweep ends sessions that have not read for too long.
+// sweep ends sessions that have not read for too long, or that were told
+// GOODBYE and do not leave.
 func (r *Router) sweep() {
 	age := r.cfg.Limits.QueueAge
 	tick := time.NewTicker(max(age/4, 10*time.Millisecond))
@@ -169,6 +170,9 @@ func (r *Router) sweep() {
 		for _, s := range all {
 			if at, waiting := s.out.waitingSince(); waiting && at < limit {
 				s.fail(slog.LevelWarn, fmt.Errorf("slow consumer: a message has waited for longer than %v", age))
+				s.hangup()
+			} else if at := realm.Time(s.dismissed.Load()); at > 0 && at < now()-realm.Time(r.cfg.Limits.HandshakeTimeout) {
+				s.fail(slog.LevelInfo, errors.New("it was told GOODBYE and did not leave"))
 				s.hangup()
 			}
 		}

@@ -25,6 +25,8 @@ type session struct {
 	out    outbox
 	member realm.Session
 	hall   atomic.Pointer[hall] // nil until it has joined
+	// dismissed is when the router said GOODBYE to it, 0 when it did not.
+	dismissed atomic.Int64
 
 	// imposed is who it is when that is settled beforehand, and imposedRealm
 	// where it may join.

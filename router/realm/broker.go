@@ -16,6 +16,7 @@ type subscription struct {
 	id      wamp.ID
 	topic   string
 	match   wamp.Match
+	created Time
 	members []*member
 	nodes   int // members that gave a node key
 }
@@ -45,8 +46,9 @@ func (r *Realm) subscribe(s *Session, m *wamp.Subscribe) {
 	}
 	if sub == nil {
 		r.lastSubscription++
-		sub = &subscription{id: r.lastSubscription, topic: m.Topic, match: match}
+		sub = &subscription{id: r.lastSubscription, topic: m.Topic, match: match, created: r.now}
 		r.subscriptions.put(match, m.Topic, sub)
+		r.subscriptionByID[sub.id] = sub
 		r.stats.Subscriptions++
 	}
 	mem := s.subscriptions[sub.id]
@@ -63,6 +65,9 @@ func (r *Realm) subscribe(s *Session, m *wamp.Subscribe) {
 	if m.Options.GetRetained {
 		r.sendRetained(s, sub)
 	}
+	if !already {
+		r.announceMember(s.subscriptions[sub.id])
+	}
 }
 
 func (r *Realm) unsubscribe(s *Session, m *wamp.Unsubscribe) {
@@ -72,8 +77,8 @@ func (r *Realm) unsubscribe(s *Session, m *wamp.Unsubscribe) {
 			wamp.Errorf(wamp.ErrNoSuchSubscription, "the session has no subscription %d", m.Subscription))
 		return
 	}
-	r.dropMember(mem)
 	r.send(s, &wamp.Unsubscribed{Request: m.Request})
+	r.dropMember(mem)
 }
 
 func (r *Realm) dropMember(mem *member) {
@@ -87,8 +92,10 @@ func (r *Realm) dropMember(mem *member) {
 	sub.members = sub.members[:last]
 	if last == 0 {
 		r.subscriptions.remove(sub.match, sub.topic)
+		delete(r.subscriptionByID, sub.id)
 		r.stats.Subscriptions--
 	}
+	r.announceNoMember(mem)
 }
 
 func (r *Realm) publish(s *Session, m *wamp.Publish) {
@@ -175,7 +182,7 @@ func (r *Realm) dispatch(p *publication, sub *subscription) {
 			asked, known = to.role, true
 			granted = asked.allows(actionSubscribe, p.topic)
 		}
-		if !granted || !p.to.includes(to) {
+		if !granted || to.state != joined || !p.to.includes(to) {
 			continue
 		}
 		if event == nil {

@@ -8,6 +8,13 @@ import (
 )
 
 func (r *Realm) call(s *Session, m *wamp.Call) {
+	if wamp.Reserved(m.Procedure) {
+		r.callMeta(s, m)
+		if m.Options.Progress {
+			s.cutOff(m.Request)
+		}
+		return
+	}
 	c, fault := r.route(s, m)
 	if fault != nil {
 		r.refuse(s, wamp.KindCall, m.Request, fault)
@@ -66,13 +73,11 @@ func (r *Realm) route(s *Session, m *wamp.Call) (*callee, *wamp.Error) {
 	if fault := checkCall(&m.Options); fault != nil {
 		return nil, fault
 	}
-	if !wamp.Reserved(m.Procedure) {
-		r.matchedRegs = r.registrations.appendMatches(r.matchedRegs[:0], m.Procedure)
-		defer clear(r.matchedRegs)
-		for _, reg := range r.matchedRegs {
-			if c, fault := r.choose(reg, m); c != nil || fault != nil {
-				return c, fault
-			}
+	r.matchedRegs = r.registrations.appendMatches(r.matchedRegs[:0], m.Procedure)
+	defer clear(r.matchedRegs)
+	for _, reg := range r.matchedRegs {
+		if c, fault := r.choose(reg, m); c != nil || fault != nil {
+			return c, fault
 		}
 	}
 	return nil, wamp.Errorf(wamp.ErrNoSuchProcedure, "no callee is registered for %q", clip(m.Procedure))

@@ -6,12 +6,13 @@
 // mutex per realm. See docs/architecture.md.
 //
 // session.go holds who is a member and how sessions begin and end, broker.go
-// publish and subscribe, retain.go retained events, shard.go who
-// of several has a resource, registration.go who
-// provides which procedure, dealer.go the way of a call to its callee and back,
-// invocation.go what a callee has to answer, timeout.go until when,
-// stream.go calls that come in parts, reroute.go those that a callee passes on,
-// permission.go what roles may do, revoke.go what they may no longer, match.go the index of topics and patterns
+// publish and subscribe, retain.go retained events, shard.go who of several has
+// a resource, registration.go who provides which procedure, dealer.go the way of
+// a call to its callee and back, invocation.go what a callee has to answer,
+// timeout.go until when, stream.go calls that come in parts, reroute.go those
+// that a callee passes on, permission.go what roles may do, revoke.go what they
+// may no longer, meta.go and its neighbours the router's own procedures and
+// events, match.go the index of topics and patterns
 // that all of them share. What happens is specified by the transcripts in
 // testdata. The package is larger than most because these parts share the
 // sessions' state, and taking them apart would only export it.
@@ -136,14 +137,17 @@ type Realm struct {
 	roles    map[string]*role
 	features wamp.Dict // WELCOME's roles
 	sessions map[wamp.ID]*Session
+	meta     map[string]metaProcedure
 	now      Time // of the step under way
 	out      []Effect
 
 	subscriptions    index[subscription]
+	subscriptionByID map[wamp.ID]*subscription
 	lastSubscription wamp.ID
 	retained         retainedEvents
 
 	registrations    index[registration]
+	registrationByID map[wamp.ID]*registration
 	lastRegistration wamp.ID
 	lastCallee       uint64
 	deadlines        deadlines
@@ -178,6 +182,10 @@ func New(cfg Config) (*Realm, error) {
 		roles:    roles,
 		features: features(&cfg),
 		sessions: map[wamp.ID]*Session{},
+		meta:     metaProcedures(),
+
+		subscriptionByID: map[wamp.ID]*subscription{},
+		registrationByID: map[wamp.ID]*registration{},
 	}
 	return r, nil
 }
@@ -206,9 +214,11 @@ func features(cfg *Config) wamp.Dict {
 		return d
 	}
 	broker := announce("event_retention", "pattern_based_subscription", "publisher_exclusion",
-		"publisher_identification", "sharded_subscription", "shareded_subscriptions", "subscriber_blackwhite_listing")
+		"publisher_identification", "session_meta_api", "sharded_subscription", "shareded_subscriptions",
+		"subscriber_blackwhite_listing", "subscription_meta_api")
 	dealer := announce("call_canceling", "call_reroute", "call_timeout", "caller_identification",
-		"pattern_based_registration", "progressive_call_invocations", "progressive_call_results", "registration_revocation", "sharded_registration", "shared_registration")
+		"pattern_based_registration", "progressive_call_invocations", "progressive_call_results",
+		"registration_meta_api", "registration_revocation", "session_meta_api", "sharded_registration", "shared_registration")
 	if slices.ContainsFunc(cfg.Roles, func(ro Role) bool { return ro.TrustLevel != nil }) {
 		broker["publication_trustlevels"], dealer["call_trustlevels"] = true, true
 	}

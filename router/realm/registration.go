@@ -24,6 +24,7 @@ type registration struct {
 	invoke    string    // the policy, on which all callees agree
 	callees   []*callee // in the order of their registration, never empty
 	turn      int       // roundrobin: whose turn it is
+	created   Time
 }
 
 // callee is a session's part in a registration, with the options that it gave.
@@ -57,12 +58,14 @@ func (r *Realm) register(s *Session, m *wamp.Register) {
 	}
 	if reg == nil {
 		r.lastRegistration++
-		reg = &registration{id: r.lastRegistration, procedure: m.Procedure, match: match, invoke: policy(m)}
+		reg = &registration{id: r.lastRegistration, procedure: m.Procedure, match: match, invoke: policy(m), created: r.now}
 		r.registrations.put(match, m.Procedure, reg)
+		r.registrationByID[reg.id] = reg
 		r.stats.Registrations++
 	}
 	c := s.registrations[reg.id]
-	if c == nil {
+	added := c == nil
+	if added {
 		r.lastCallee++
 		c = &callee{session: s, of: reg, order: r.lastCallee}
 		reg.callees = append(reg.callees, c)
@@ -75,6 +78,9 @@ func (r *Realm) register(s *Session, m *wamp.Register) {
 	c.discloseCaller, c.forwardTimeout = m.Options.DiscloseCaller, m.Options.ForwardTimeout
 	c.concurrency, c.node = m.Options.Concurrency, m.Options.NKey
 	r.send(s, &wamp.Registered{Request: m.Request, Registration: reg.id})
+	if added {
+		r.announceCallee(c)
+	}
 }
 
 func policy(m *wamp.Register) string {
@@ -133,8 +139,8 @@ func (r *Realm) unregister(s *Session, m *wamp.Unregister) {
 			wamp.Errorf(wamp.ErrNoSuchRegistration, "the session has no registration %d", m.Registration))
 		return
 	}
-	r.dropCallee(c)
 	r.send(s, &wamp.Unregistered{Request: m.Request})
+	r.dropCallee(c)
 }
 
 // dropCallee takes a callee out of its registration, which ends with the last
@@ -149,8 +155,10 @@ func (r *Realm) dropCallee(c *callee) {
 	}
 	if len(reg.callees) == 0 {
 		r.registrations.remove(reg.match, reg.procedure)
+		delete(r.registrationByID, reg.id)
 		r.stats.Registrations--
 	}
+	r.announceNoCallee(c)
 }
 
 // revoke takes a registration away from a callee, which is told so if it

@@ -89,6 +89,9 @@ func (r *Realm) Join(s *Session, now Time) []Effect {
 		details["authextra"] = s.Identity.AuthExtra
 	}
 	r.send(s, &wamp.Welcome{Session: s.ID, Details: details})
+	if r.heard(metaOnJoin) {
+		r.announce(metaOnJoin, s.details())
+	}
 	return r.out
 }
 
@@ -123,19 +126,25 @@ func (r *Realm) Abort(s *Session, reason, message string, now Time) []Effect {
 // for its own GOODBYE, which ends it.
 func (r *Realm) Close(reason string, now Time) []Effect {
 	r.begin(now)
+	r.killAll(nil, &wamp.Goodbye{Reason: reason})
+	return r.out
+}
+
+// killAll says goodbye to every session but one, and returns to how many. That
+// they leave is told to nobody, as the text has it ("wamp.session.kill_all").
+func (r *Realm) killAll(but *Session, goodbye *wamp.Goodbye) int {
 	all := make([]*Session, 0, len(r.sessions))
 	for _, id := range sortedKeys(r.sessions) {
-		if s := r.sessions[id]; s.state == joined {
+		if s := r.sessions[id]; s.state == joined && s != but {
 			all = append(all, s)
-			s.state = closing // so that no error follows anybody's GOODBYE
+			s.state = closing // so that nothing follows anybody's GOODBYE
 		}
 	}
-	goodbye := &wamp.Goodbye{Reason: reason}
 	for _, s := range all {
 		r.detach(s)
 		r.send(s, goodbye)
 	}
-	return r.out
+	return len(all)
 }
 
 // violate is the answer to everything that a peer must not send: ABORT, and
@@ -152,6 +161,23 @@ func (r *Realm) abort(s *Session, reason, message string) {
 func (r *Realm) leave(s *Session) {
 	r.remove(s)
 	r.detach(s)
+	r.depart(s)
+}
+
+// kill ends s, which is not the one whose message is being handled, by GOODBYE.
+func (r *Realm) kill(s *Session, goodbye *wamp.Goodbye) {
+	s.state = closing
+	r.detach(s)
+	r.depart(s)
+	r.send(s, goodbye)
+}
+
+// depart tells others that s, which has been taken out of everything, is not
+// there any more.
+func (r *Realm) depart(s *Session) {
+	if r.heard(metaOnLeave) {
+		r.announce(metaOnLeave, s.ID, s.Identity.AuthID, s.Identity.AuthRole)
+	}
 }
 
 func (r *Realm) remove(s *Session) {

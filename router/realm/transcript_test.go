@@ -91,8 +91,11 @@ type stage struct {
 	out        strings.Builder
 }
 
+// start is when a transcript begins: with the clock of testing/synctest.
+const start = realm.Time(946_684_800e9) // 2000-01-01
+
 func replay(t *testing.T, text string) string {
-	s := &stage{t: t, sessions: map[string]*realm.Session{}, identities: map[string]realm.Identity{}}
+	s := &stage{t: t, sessions: map[string]*realm.Session{}, identities: map[string]realm.Identity{}, now: start}
 	s.cfg = testConfig()
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
