@@ -26,7 +26,20 @@ type RealmConfig struct {
 	Auth       AuthConfig   `yaml:"auth" doc:"how clients prove who they are; see authentication.md"`
 	Limits     RealmLimits  `yaml:"limits" doc:"what the realm may hold"`
 	Calls      CallsConfig  `yaml:"calls" doc:"how long calls may take"`
+
+	History []HistoryConfig `yaml:"history" doc:"whose events are kept in memory, for clients that ask for them with wamp.subscription.get_events"`
 }
+
+// HistoryConfig is a topic or pattern whose events are kept.
+type HistoryConfig struct {
+	URI   string `yaml:"uri" doc:"topic or pattern; the empty prefix matches everything"`
+	Match string `yaml:"match" enum:"exact,prefix,wildcard" doc:"how the pattern matches, as in permissions"`
+	Limit int    `yaml:"limit" min:"1" doc:"how many events are kept; the oldest go first"`
+	Bytes int    `yaml:"bytes" min:"1024" unit:"bytes" doc:"how much memory they may take"`
+}
+
+// SetDefaults fills in what the configuration does not say.
+func (c *HistoryConfig) SetDefaults() { c.Match, c.Limit, c.Bytes = "exact", 1000, 1<<20 }
 
 // CallsConfig bounds calls in time.
 type CallsConfig struct {
@@ -209,6 +222,20 @@ func (c *RealmConfig) validate(report func(path, problem, hint string)) {
 		}
 	}
 	c.Auth.validate(roles, report)
+	for i, h := range c.History {
+		at := fmt.Sprintf("history[%d]", i)
+		oneOf(report, at+".match", h.Match, "exact", "prefix", "wildcard")
+		if !wamp.LooseURIs.ValidPattern(h.URI, wamp.Match(h.Match)) {
+			report(at+".uri", fmt.Sprintf("%q is not a valid pattern for match %q", h.URI, h.Match), "write components joined by dots")
+		}
+		same := func(o HistoryConfig) bool { return o.URI == h.URI && o.Match == h.Match }
+		if slices.ContainsFunc(c.History[:i], same) {
+			report(at+".uri", fmt.Sprintf("there is another history of %q", h.URI), "join the two")
+		}
+		if h.Limit <= 0 || h.Bytes <= 0 {
+			report(at, "limit or bytes is not more than 0", "leave it out for the default")
+		}
+	}
 	l := c.Limits
 	for _, p := range []struct {
 		path string
@@ -266,6 +293,9 @@ func (c *RealmConfig) realm() realm.Config {
 		out.RequestIDs = realm.AscendingRequestIDs
 	case "sequential":
 		out.RequestIDs = realm.SequentialRequestIDs
+	}
+	for _, h := range c.History {
+		out.History = append(out.History, realm.History{URI: h.URI, Match: wamp.Match(h.Match), Events: h.Limit, Bytes: h.Bytes})
 	}
 	trusted := false
 	for _, ro := range c.Roles {

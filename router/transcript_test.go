@@ -218,6 +218,10 @@ func (s *stage) configure(text string) {
 		Takeover   []string
 		Timeouts   struct{ Default, Max string }
 		TrustLevel map[string]int `json:"trust_level"`
+		History    []struct {
+			URI, Match    string
+			Events, Bytes int
+		}
 	}
 	s.decode(text, &c)
 	set := func(field *int, value int) {
@@ -236,6 +240,16 @@ func (s *stage) configure(text string) {
 		s.cfg.RequestIDs = c.RequestIDs
 	}
 	s.cfg.Calls = CallsConfig{DefaultTimeout: s.span(c.Timeouts.Default), MaxTimeout: s.span(c.Timeouts.Max)}
+	for _, h := range c.History {
+		kept := HistoryConfig{URI: h.URI}
+		kept.SetDefaults()
+		set(&kept.Limit, h.Events)
+		set(&kept.Bytes, h.Bytes)
+		if h.Match != "" {
+			kept.Match = h.Match
+		}
+		s.cfg.History = append(s.cfg.History, kept)
+	}
 	for name, rules := range c.Roles {
 		s.cfg.Roles = append(s.cfg.Roles, RoleConfig{Name: name, Permissions: rules})
 	}

@@ -18,7 +18,8 @@ type subscription struct {
 	match   wamp.Match
 	created Time
 	members []*member
-	nodes   int // members that gave a node key
+	nodes   int      // members that gave a node key
+	history *history // nil when none is kept
 }
 
 // member is a session in a subscription; at is its place in members.
@@ -45,11 +46,7 @@ func (r *Realm) subscribe(s *Session, m *wamp.Subscribe) {
 		return
 	}
 	if sub == nil {
-		r.lastSubscription++
-		sub = &subscription{id: r.lastSubscription, topic: m.Topic, match: match, created: r.now}
-		r.subscriptions.put(match, m.Topic, sub)
-		r.subscriptionByID[sub.id] = sub
-		r.stats.Subscriptions++
+		sub = r.newSubscription(match, m.Topic)
 	}
 	mem := s.subscriptions[sub.id]
 	if mem == nil {
@@ -68,6 +65,15 @@ func (r *Realm) subscribe(s *Session, m *wamp.Subscribe) {
 	if !already {
 		r.announceMember(s.subscriptions[sub.id])
 	}
+}
+
+func (r *Realm) newSubscription(match wamp.Match, topic string) *subscription {
+	r.lastSubscription++
+	sub := &subscription{id: r.lastSubscription, topic: topic, match: match, created: r.now}
+	r.subscriptions.put(match, topic, sub)
+	r.subscriptionByID[sub.id] = sub
+	r.stats.Subscriptions++
+	return sub
 }
 
 func (r *Realm) unsubscribe(s *Session, m *wamp.Unsubscribe) {
@@ -90,7 +96,7 @@ func (r *Realm) dropMember(mem *member) {
 	sub.members[mem.at], moved.at = moved, mem.at
 	sub.members[last] = nil
 	sub.members = sub.members[:last]
-	if last == 0 {
+	if last == 0 && sub.history == nil {
 		r.subscriptions.remove(sub.match, sub.topic)
 		delete(r.subscriptionByID, sub.id)
 		r.stats.Subscriptions--
@@ -134,6 +140,7 @@ func (r *Realm) publish(s *Session, m *wamp.Publish) {
 	for _, sub := range r.matchedSubs {
 		r.dispatch(&p, sub)
 	}
+	r.record(&p, r.matchedSubs)
 	clear(r.matchedSubs)
 	if m.Options.Retain {
 		r.retain(&p)

@@ -12,6 +12,7 @@ type metaCall struct {
 	caller *Session
 	args   wamp.List
 	kwargs wamp.Dict
+	about  wamp.Dict // keyword arguments of the result
 }
 
 // metaProcedure answers one with a list of results.
@@ -35,6 +36,7 @@ func metaProcedures() map[string]metaProcedure {
 		"wamp.subscription.get":               (*Realm).subscriptionGet,
 		"wamp.subscription.list_subscribers":  (*Realm).subscriptionListSubscribers,
 		"wamp.subscription.count_subscribers": (*Realm).subscriptionCountSubscribers,
+		"wamp.subscription.get_events":        (*Realm).subscriptionGetEvents,
 
 		"wamp.registration.list":          (*Realm).registrationList,
 		"wamp.registration.lookup":        (*Realm).registrationLookup,
@@ -91,7 +93,7 @@ func (r *Realm) callMeta(s *Session, m *wamp.Call) {
 		r.refuse(s, wamp.KindCall, m.Request, fault)
 		return
 	}
-	r.send(s, &wamp.Result{Request: m.Request, Payload: r.encode(results)})
+	r.send(s, &wamp.Result{Request: m.Request, Payload: r.payload(&wamp.Error{Args: results, KwArgs: c.about})})
 }
 
 // encode encodes values that the realm itself made.

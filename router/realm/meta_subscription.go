@@ -17,7 +17,7 @@ func (r *Realm) announceMember(mem *member) {
 	if wamp.Reserved(sub.topic) {
 		return
 	}
-	if len(sub.members) == 1 && r.heard(metaOnSubCreate) {
+	if len(sub.members) == 1 && sub.history == nil && r.heard(metaOnSubCreate) {
 		r.announce(metaOnSubCreate, mem.session.ID, sub.details())
 	}
 	if r.heard(metaOnSubscribe) {
@@ -34,7 +34,7 @@ func (r *Realm) announceNoMember(mem *member) {
 	if r.heard(metaOnUnsubscribe) {
 		r.announce(metaOnUnsubscribe, mem.session.ID, sub.id)
 	}
-	if len(sub.members) == 0 && r.heard(metaOnSubDelete) {
+	if len(sub.members) == 0 && sub.history == nil && r.heard(metaOnSubDelete) {
 		r.announce(metaOnSubDelete, mem.session.ID, sub.id)
 	}
 }

@@ -6,8 +6,8 @@
 // mutex per realm. See docs/architecture.md.
 //
 // session.go holds who is a member and how sessions begin and end, broker.go
-// publish and subscribe, retain.go retained events, shard.go who of several has
-// a resource, registration.go who provides which procedure, dealer.go the way of
+// publish and subscribe, retain.go retained events, history.go those that can be
+// asked for, shard.go who of several has a resource, registration.go who provides which procedure, dealer.go the way of
 // a call to its callee and back, invocation.go what a callee has to answer,
 // timeout.go until when, stream.go calls that come in parts, reroute.go those
 // that a callee passes on, permission.go what roles may do, revoke.go what they
@@ -81,6 +81,7 @@ type Config struct {
 	RequestIDs RequestIDs
 	Roles      []Role
 	Limits     Limits
+	History    []History
 	Timeouts   Timeouts
 }
 
@@ -145,6 +146,7 @@ type Realm struct {
 	subscriptionByID map[wamp.ID]*subscription
 	lastSubscription wamp.ID
 	retained         retainedEvents
+	histories        []*history
 
 	registrations    index[registration]
 	registrationByID map[wamp.ID]*registration
@@ -187,6 +189,11 @@ func New(cfg Config) (*Realm, error) {
 		subscriptionByID: map[wamp.ID]*subscription{},
 		registrationByID: map[wamp.ID]*registration{},
 	}
+	for _, c := range cfg.History {
+		if err := r.newHistory(c); err != nil {
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
@@ -216,6 +223,9 @@ func features(cfg *Config) wamp.Dict {
 	broker := announce("event_retention", "pattern_based_subscription", "publisher_exclusion",
 		"publisher_identification", "session_meta_api", "sharded_subscription", "shareded_subscriptions",
 		"subscriber_blackwhite_listing", "subscription_meta_api")
+	if len(cfg.History) > 0 {
+		broker["event_history"] = true
+	}
 	dealer := announce("call_canceling", "call_reroute", "call_timeout", "caller_identification",
 		"pattern_based_registration", "progressive_call_invocations", "progressive_call_results",
 		"registration_meta_api", "registration_revocation", "session_meta_api", "sharded_registration", "shared_registration")

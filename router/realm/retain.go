@@ -1,9 +1,6 @@
 package realm
 
 import (
-	"bytes"
-	"strings"
-
 	"github.com/postern-iot/postern/wamp"
 )
 
@@ -47,12 +44,8 @@ func (r *Realm) retain(p *publication) {
 		r.stats.RetainDeclined++
 		return
 	}
-	own := *p
-	// The payload and perhaps the topic are parts of the frame that brought
-	// them, which would otherwise stay in memory with them.
-	own.topic = strings.Clone(p.topic)
-	own.payload.Args, own.payload.KwArgs = bytes.Clone(p.payload.Args), bytes.Clone(p.payload.KwArgs)
-	own.details.Retained, own.details.Extra = true, nil
+	own := p.own()
+	own.details.Retained = true
 	kept.count++
 	kept.bytes += own.retainedSize()
 	kept.byTopic.put(own.topic, &own)

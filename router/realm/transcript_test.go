@@ -35,7 +35,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the realm does now into th
 //
 // Lines with "<-" are what is checked. IDs of the global scope count from
 // 1000000001, in the order in which the realm draws them; whoever replays a
-// transcript against a router whose IDs are random takes those for names.
+// transcript against a router whose IDs are random takes those for names. Times
+// begin with the year 2000; a router has its own.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -210,6 +211,7 @@ func (s *stage) configure(text string) {
 		Takeover   []string // roles
 		Timeouts   struct{ Default, Max string }
 		TrustLevel map[string]int `json:"trust_level"` // of roles
+		History    []realm.History
 	}
 	s.decode(text, &c)
 	if c.URIs == "strict" {
@@ -222,6 +224,7 @@ func (s *stage) configure(text string) {
 		Subscriptions: c.Limits.Subscriptions, Registrations: c.Limits.Registrations,
 		PendingCalls: c.Limits.Calls, Retained: c.Limits.Retained,
 	}
+	s.cfg.History = c.History
 	for name, rules := range c.Roles {
 		role := realm.Role{Name: name}
 		for _, p := range rules {
