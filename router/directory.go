@@ -115,13 +115,12 @@ type directory struct {
 	log  *slog.Logger
 	file string
 
-	mu       sync.Mutex
-	config   []*entry
-	all      []*entry // those of the file too, by name
-	byName   map[string]*entry
-	seed     []byte
-	seedless bool   // the seed is the configuration's
-	seen     string // what the file looked like when it was read last
+	mu     sync.Mutex
+	config []*entry
+	all    []*entry // those of the file too, by name
+	byName map[string]*entry
+	seed   []byte
+	seen   string // what the file looked like when it was read last
 }
 
 func newDirectory(c *RealmConfig, log *slog.Logger) (*directory, error) {
