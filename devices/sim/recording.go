@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -154,7 +155,10 @@ func (rec *recording) align(interval time.Duration, timed bool) error {
 	if !timed || gap == 0 {
 		gap = interval
 	}
-	rec.length = rec.rows[len(rec.rows)-1].at + gap
+	last := rec.rows[len(rec.rows)-1].at
+	if rec.length = last + gap; rec.length < last {
+		return errors.New("it spans more than 292 years, which is longer than can be counted")
+	}
 	return nil
 }
 
@@ -210,19 +214,26 @@ func findColumns(p *PlaybackParams, header []string, width int) (timeColumn int,
 	return timeColumn, columns, nil
 }
 
+// maxSeconds bounds times, from 1970: half of what a Duration holds, which
+// leaves room for differences.
+const maxSeconds = 1 << 62 / int64(time.Second)
+
 // parseTime reads a time as a duration since some moment that is the same for
 // all rows written alike.
 func parseTime(s string) (time.Duration, error) {
-	// Half the range leaves room for differences.
-	const limit = float64(1<<62) / float64(time.Second)
-	if f, err := strconv.ParseFloat(s, 64); err == nil && f > -limit && f < limit {
+	if f, err := strconv.ParseFloat(s, 64); err == nil && math.Abs(f) < float64(maxSeconds) {
 		return time.Duration(f * float64(time.Second)), nil
 	}
-	if d, err := time.ParseDuration(s); err == nil {
+	if d, err := time.ParseDuration(s); err == nil && d.Abs() < time.Duration(maxSeconds)*time.Second {
 		return d, nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", time.DateTime, "2006-01-02 15:04", time.DateOnly} {
-		if t, err := time.Parse(layout, s); err == nil {
+		t, err := time.Parse(layout, s)
+		switch {
+		case err != nil:
+		case t.Unix() <= -maxSeconds || t.Unix() >= maxSeconds:
+			return 0, fmt.Errorf("%q is too far from now: times from 1824 to 2116 can be counted", s)
+		default:
 			return time.Duration(t.Unix())*time.Second + time.Duration(t.Nanosecond()), nil
 		}
 	}
