@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 
 	"devices":        {"wamp/*"},
 	"devices/gpio":   {"devices", "wamp"},
-	"devices/i2c":    {"devices", "wamp"},
+	"devices/i2c":    {"devices", "devices/gpio", "wamp"},
 	"devices/serial": {"devices", "wamp"},
 	"devices/sim":    {"devices", "wamp"},
 	"devices/system": {"devices", "wamp"},

@@ -16,8 +16,9 @@ import (
 // Table returns the table. A malformed row is an error in this program, found
 // by the package's test: it panics.
 func Table() *devices.Table {
+	chips := gpio.NewChips()
 	t, err := devices.NewTable(slices.Concat(
-		gpio.Drivers(),
+		gpio.Drivers(chips),
 		i2c.Drivers(),
 		[]devices.Driver{
 			serial.Lines(),

@@ -114,7 +114,7 @@ type board struct {
 	drivers []devices.Driver
 }
 
-func newBoard(t *testing.T) board { return board{t, Drivers()} }
+func newBoard(t *testing.T) board { return board{t, Drivers(NewChips())} }
 
 func (b board) input(change func(*InputParams)) devices.Device {
 	return b.open(0, func(p any) { in := p.(*InputParams); in.Pin, in.Chip = "GPIO17", "sim"; change(in) })
@@ -137,10 +137,10 @@ func (b board) open(i int, change func(any)) devices.Device {
 }
 
 func TestTable(t *testing.T) {
-	if _, err := devices.NewTable(Drivers()...); err != nil {
+	if _, err := devices.NewTable(Drivers(NewChips())...); err != nil {
 		t.Error(err)
 	}
-	for _, d := range Drivers() {
+	for _, d := range Drivers(NewChips()) {
 		if d.Type == "gpio-input" {
 			continue
 		}
@@ -410,4 +410,27 @@ func BenchmarkEdges(b *testing.B) {
 			b.Fatal(n, err)
 		}
 	}
+}
+
+// A chip that another driver has added serves lines under its name, whichever
+// of the two devices was there first.
+func TestAddedChip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		chips := NewChips()
+		drivers := Drivers(chips)
+		b := board{t, drivers}
+		dev := b.output(func(p *OutputParams) { p.Chip, p.Pin = "expander", "GPA3" })
+		pin := newBroken()
+		var asked string
+		chips.Add("expander", func(line string, cfg LineConfig) (periph.PinIO, error) {
+			asked = line + " " + cfg.Consumer
+			return pin, nil
+		})
+		r := start(t, dev)
+		r.must(true, "set", true)
+		if asked != "GPA3 postern:test" || pin.Read() != periph.High {
+			t.Errorf("%q, the pin is %v", asked, pin.Read())
+		}
+		r.stop()
+	})
 }

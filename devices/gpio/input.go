@@ -15,33 +15,11 @@ import (
 	"github.com/postern-iot/postern/wamp"
 )
 
-// Drivers returns the drivers of this package over one set of simulated lines,
-// so that a simulated input sees what a simulated output drives.
-func Drivers() []devices.Driver {
-	board := newSimBoard()
-	return []devices.Driver{inputDriver(board), outputDriver(board)}
-}
-
-// openPin finds a pin; it does not touch it.
-type openPin func() (periph.PinIO, error)
-
-// opener is how the drivers come to their pin. Lines are searched again with
-// every opening: a chip may be plugged in later.
-func opener(board *simBoard, pin, chip string, cfg LineConfig) (openPin, error) {
-	name, err := canonical(pin, chip)
-	if err != nil {
-		return nil, err
-	}
-	if chip == simChip {
-		return func() (periph.PinIO, error) { return board.open(name, cfg), nil }, nil
-	}
-	return func() (periph.PinIO, error) {
-		l, err := Open(name, chip, cfg)
-		if err != nil {
-			return nil, err // not a nil *Line in an interface
-		}
-		return l, nil
-	}, nil
+// Drivers returns the drivers of this package over chips, which are the
+// kernel's and those of chips: a simulated input sees what a simulated output
+// drives.
+func Drivers(chips *Chips) []devices.Driver {
+	return []devices.Driver{inputDriver(chips), outputDriver(chips)}
 }
 
 func closePin(p periph.PinIO) {
@@ -71,7 +49,7 @@ var (
 	}
 )
 
-func inputDriver(board *simBoard) devices.Driver {
+func inputDriver(chips *Chips) devices.Driver {
 	return devices.Driver{
 		Type:    "gpio-input",
 		Summary: "A digital input: level changes of one line, with the kernel's timestamps.",
@@ -87,7 +65,7 @@ func inputDriver(board *simBoard) devices.Driver {
 		Readings: []devices.Reading{levelReading},
 		Open: func(env devices.Env, params any) (devices.Device, error) {
 			p := params.(*InputParams)
-			open, err := opener(board, p.Pin, p.Chip, LineConfig{
+			open, err := chips.opener(p.Pin, p.Chip, LineConfig{
 				Consumer: "postern:" + env.Name, ActiveLow: p.ActiveLow, Debounce: p.Debounce, Buffer: p.Buffer,
 			})
 			if err != nil {
@@ -95,7 +73,7 @@ func inputDriver(board *simBoard) devices.Driver {
 			}
 			d := &input{params: *p, open: open}
 			if p.Chip == simChip {
-				d.sim = board.open(mustCanonical(p.Pin), LineConfig{ActiveLow: p.ActiveLow})
+				d.sim = chips.board.open(mustCanonical(p.Pin), LineConfig{ActiveLow: p.ActiveLow})
 			}
 			return d, nil
 		},

@@ -37,7 +37,7 @@ var (
 	}
 )
 
-func outputDriver(board *simBoard) devices.Driver {
+func outputDriver(chips *Chips) devices.Driver {
 	return devices.Driver{
 		Type:    "gpio-output",
 		Summary: "A digital output: one line that switches a relay, a valve or a lamp.",
@@ -54,7 +54,7 @@ func outputDriver(board *simBoard) devices.Driver {
 		Procedures: []devices.Procedure{setProcedure, toggleProcedure, pulseProcedure},
 		Open: func(env devices.Env, params any) (devices.Device, error) {
 			p := params.(*OutputParams)
-			open, err := opener(board, p.Pin, p.Chip, LineConfig{
+			open, err := chips.opener(p.Pin, p.Chip, LineConfig{
 				Consumer: "postern:" + env.Name, ActiveLow: p.ActiveLow, Drive: drives[p.Drive],
 			})
 			if err != nil {
