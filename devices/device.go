@@ -70,6 +70,15 @@ type Claimer interface {
 	Claims() []string
 }
 
+// Simulator is implemented by parameter structs: every driver's are, which the
+// test of devices/all makes sure of. Simulate turns the parameters into those
+// of the same device on hardware that is simulated inside the process, as
+// 'postern run --sim' has it: nothing outside is touched by what Open then
+// makes. It is called after Validate and Claims, once.
+type Simulator interface {
+	Simulate()
+}
+
 // Device is one opened device. The host calls its methods, Run one at a time.
 type Device interface {
 	// Readings and Procedures describe this device; they do not change.

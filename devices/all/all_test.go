@@ -48,6 +48,21 @@ func TestEveryTypeIsDescribed(t *testing.T) {
 	}
 }
 
+// With --sim every configuration runs on a laptop: every type of device must
+// have a simulated backend.
+func TestEveryTypeCanBeSimulated(t *testing.T) {
+	for _, d := range Table().Drivers() {
+		t.Run(d.Type, func(t *testing.T) {
+			p := d.NewParams()
+			s, ok := p.(devices.Simulator)
+			if !ok {
+				t.Fatalf("%T does not implement devices.Simulator", p)
+			}
+			s.Simulate()
+		})
+	}
+}
+
 // The demonstration runs on this table.
 func TestDemo(t *testing.T) {
 	cfg := devices.DefaultConfig()

@@ -184,3 +184,20 @@ func FuzzCanonical(f *testing.F) {
 		}
 	})
 }
+
+// The simulated line of a real one has a name that a simulated chip knows.
+func TestSimulate(t *testing.T) {
+	for _, c := range []struct{ pin, chip, want string }{
+		{"GPIO17", "", "GPIO17"}, {"P1-11", "", "P1-11"}, {"17", "pinctrl-bcm2711", "GPIO17"}, {"3", "/dev/gpiochip2", "/dev/gpiochip2:3"}, {"MOTOR", "ext", "MOTOR"},
+	} {
+		out, in := OutputParams{Pin: c.pin, Chip: c.chip}, InputParams{Pin: c.pin, Chip: c.chip}
+		out.Simulate()
+		in.Simulate()
+		if out.Pin != c.want || out.Chip != simChip || in.Pin != c.want || in.Chip != simChip {
+			t.Errorf("%+v: have %q, %q", c, out.Pin, in.Pin)
+		}
+		if _, err := canonical(out.Pin, out.Chip); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}

@@ -109,6 +109,24 @@ func (p *InputParams) Claims() []string { return claims(p.Pin, p.Chip, "in") }
 // Claims implements devices.Claimer.
 func (p *OutputParams) Claims() []string { return claims(p.Pin, p.Chip, "out") }
 
+// Simulate implements devices.Simulator.
+func (p *InputParams) Simulate() { p.Pin, p.Chip = simulated(p.Pin, p.Chip), simChip }
+
+// Simulate implements devices.Simulator.
+func (p *OutputParams) Simulate() { p.Pin, p.Chip = simulated(p.Pin, p.Chip), simChip }
+
+// simulated is the name of the simulated line that stands for a real one: an
+// offset means nothing without its chip.
+func simulated(pin, chip string) string {
+	switch {
+	case pin == "" || strings.Trim(pin, "0123456789") != "":
+		return pin
+	case isHeaderChip(chip):
+		return "GPIO" + pin
+	}
+	return chip + ":" + pin
+}
+
 func claims(pin, chip, direction string) []string {
 	name, err := canonical(pin, chip)
 	switch {

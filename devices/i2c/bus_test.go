@@ -224,7 +224,7 @@ func TestValidate(t *testing.T) {
 		},
 		{
 			&RegistersParams{Bus: "sim", Address: 3, Timeout: time.Second, Interval: time.Second, Setup: []Setup{{}}, Fields: []Register{{Name: "a", Type: "i16", Endian: "middle", Mask: 1, Scale: 1, Min: 2}}},
-			"address bus setup[0].bytes registers[0].mask registers[0].endian registers[0].min",
+			"address setup[0].bytes registers[0].mask registers[0].endian registers[0].min",
 		},
 	} {
 		var paths []string

@@ -37,6 +37,9 @@ func (c *Common) Claims() []string {
 	return []string{fmt.Sprintf("i2c:%s/%v", canonicalBus(c.Bus), c.Address)}
 }
 
+// Simulate implements devices.Simulator.
+func (c *Common) Simulate() { c.Bus = simBus }
+
 // canonicalBus is one name for what can be written in several ways.
 func canonicalBus(bus string) string {
 	if bus == simBus {

@@ -66,13 +66,13 @@ func (p *RegistersParams) Claims() []string {
 	return c.Claims()
 }
 
+// Simulate implements devices.Simulator.
+func (p *RegistersParams) Simulate() { p.Bus = simBus }
+
 // Validate implements devices.Validator.
 func (p *RegistersParams) Validate(report func(path, problem, hint string)) {
 	c := p.common()
 	c.check(report, 0x08, 0x77)
-	if p.Bus == simBus {
-		report("bus", "there is no simulation of a chip that is described here", "use one of the sim types")
-	}
 	if len(p.Setup) > maxRegisters {
 		report("setup", fmt.Sprintf("there are more than %d", maxRegisters), "")
 	}
@@ -136,7 +136,7 @@ func registersDriver(p *pool, sim *simulation) devices.Driver {
 				}
 				readings = append(readings, devices.Reading{Name: f.Name, Type: "float", Unit: f.Unit, Doc: doc})
 			}
-			return open(p, sim, r.common(), readings, &registers{r.Setup, r.Fields}, nil)
+			return open(p, sim, r.common(), readings, &registers{r.Setup, r.Fields}, newDescribedModel)
 		},
 	}
 }

@@ -77,6 +77,10 @@ func (b *byteChip) read(p []byte) bool {
 	return true
 }
 
+// newDescribedModel is a chip of which nothing is known but that it has
+// registers: they keep what is written to them, and hold zeros until then.
+func newDescribedModel() model { return &byteChip{} }
+
 // newBoschModel is a BMP280 with the calibration and raw values of the example
 // in DS001 3.12, or a BME280 with the same and a humidity beside.
 func newBoschModel(humid bool) model {

@@ -54,7 +54,12 @@ func Lines() devices.Driver {
 		Procedures: []devices.Procedure{writeProcedure, transactProcedure},
 		Open: func(_ devices.Env, params any) (devices.Device, error) {
 			p := *params.(*Params)
-			return newDevice(p, func() (port, error) { return openPort(&p) })
+			return newDevice(p, func() (port, error) {
+				if p.Port == simPort {
+					return openSim(), nil
+				}
+				return openPort(&p)
+			})
 		},
 	}
 }

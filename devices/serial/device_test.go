@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -385,4 +386,37 @@ func TestGone(t *testing.T) {
 		}
 		r.cancel()
 	})
+}
+
+// A simulated port takes what is written, is silent, and ends when it is
+// closed.
+func TestSimulatedPort(t *testing.T) {
+	p := newParams()
+	p.Port = "/dev/ttyUSB0"
+	p.Simulate()
+	if c := p.Claims(); c != nil {
+		t.Errorf("it claims %q", c)
+	}
+	dev, err := Lines().Open(devices.Env{Name: "x"}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := dev.(*device)
+	port, err := d.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := port.Write([]byte("hello\n")); n != 6 || err != nil {
+		t.Errorf("write: %d, %v", n, err)
+	}
+	port.SetReadDeadline(time.Now())
+	if _, err := port.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v", err)
+	}
+	for range 2 {
+		port.Close()
+	}
+	if _, err := port.Write([]byte("x")); err == nil {
+		t.Error("a closed port takes bytes")
+	}
 }

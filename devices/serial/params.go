@@ -90,7 +90,15 @@ func (p *Params) delimiter() []byte {
 }
 
 // Claims implements devices.Claimer.
-func (p *Params) Claims() []string { return []string{"serial:" + filepath.Clean(p.Port)} }
+func (p *Params) Claims() []string {
+	if p.Port == simPort {
+		return nil // each device has one of its own
+	}
+	return []string{"serial:" + filepath.Clean(p.Port)}
+}
+
+// Simulate implements devices.Simulator.
+func (p *Params) Simulate() { p.Port = simPort }
 
 // Validate implements devices.Validator.
 func (p *Params) Validate(report func(path, problem, hint string)) {

@@ -31,6 +31,9 @@ func (s *Signal) Validate(report func(path, problem, hint string)) {
 	validateReading("reading", s.Reading, report)
 }
 
+// Simulate implements devices.Simulator: it is simulated already.
+func (s *Signal) Simulate() {}
+
 func validateReading(path, name string, report func(path, problem, hint string)) {
 	if problem := devices.NameProblem(name); problem != "" {
 		report(path, problem, "use a-z, 0-9 and _")

@@ -73,6 +73,9 @@ func (p *PlaybackParams) Validate(report func(path, problem, hint string)) {
 
 const maxSpeed = 1e7
 
+// Simulate implements devices.Simulator: it is simulated already.
+func (p *PlaybackParams) Simulate() {}
+
 // Playback is the driver of sim-playback.
 func Playback() devices.Driver {
 	return devices.Driver{

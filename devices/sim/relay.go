@@ -23,6 +23,9 @@ const (
 	maxPulse  = time.Hour
 )
 
+// Simulate implements devices.Simulator: it is simulated already.
+func (p *RelayParams) Simulate() {}
+
 // Relay is the driver of sim-relay.
 func Relay() devices.Driver {
 	return devices.Driver{

@@ -26,6 +26,9 @@ func (p *SquareParams) Validate(report func(path, problem, hint string)) {
 	}
 }
 
+// Simulate implements devices.Simulator: it is simulated already.
+func (p *SquareParams) Simulate() {}
+
 // Square is the driver of sim-square.
 func Square() devices.Driver {
 	return devices.Driver{

@@ -20,7 +20,12 @@ type Params struct {
 	Thermal  string        `yaml:"thermal" doc:"type of the thermal zone to measure, as in /sys/class/thermal/*/type; empty to look for the processor's"`
 	Proc     string        `yaml:"proc" doc:"where procfs is mounted"`
 	Sys      string        `yaml:"sys" doc:"where sysfs is mounted"`
+
+	simulated bool
 }
+
+// Simulate implements devices.Simulator: the machine is one that idles.
+func (p *Params) Simulate() { p.simulated = true }
 
 // errNoData says that this machine does not have what was asked for.
 var errNoData = errors.New("no data on this machine")
@@ -78,7 +83,11 @@ func (m *machine) Halt() error                     { return nil }
 
 func (m *machine) Run(ctx context.Context, out devices.Outlet) error {
 	out.Ready()
-	devices.Every(ctx, m.Interval, func(now time.Time) { m.measure(now, out) })
+	measure := m.measure
+	if m.simulated {
+		measure = simulate
+	}
+	devices.Every(ctx, m.Interval, func(now time.Time) { measure(now, out) })
 	return nil
 }
 

@@ -155,6 +155,24 @@ func TestRunMeasuresAtItsInterval(t *testing.T) {
 	})
 }
 
+// A simulated machine has a value for every reading.
+func TestSimulated(t *testing.T) {
+	p := Driver().NewParams().(*Params)
+	p.Simulate()
+	dev, err := Driver().Open(devices.Env{Name: "pi"}, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var e ear
+		if err := dev.Run(ctx, &e); err != nil || len(e.said) != len(readings) || e.state != "ready" {
+			t.Errorf("%d of %d readings, state %q, %v", len(e.said), len(readings), e.state, err)
+		}
+	})
+}
+
 // The machine that runs this test has a load, memory and a disk.
 func TestThisMachine(t *testing.T) {
 	m := open(t, "vm")

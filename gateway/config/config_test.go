@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/postern-iot/postern/devices"
 	"github.com/postern-iot/postern/devices/all"
 	"github.com/postern-iot/postern/gateway/config/strict"
 )
@@ -152,8 +153,16 @@ func TestDriverExamplesParse(t *testing.T) {
 			text += lead + line
 			lead = "      "
 		}
-		if _, err := Parse(d.Type+".yaml", []byte(text), "", all.Table()); err != nil {
+		cfg, err := Parse(d.Type+".yaml", []byte(text), "", all.Table())
+		if err != nil {
 			t.Errorf("the example of %s:\n%v", d.Type, err)
+			continue
+		}
+		// It can be tried on a laptop.
+		e := cfg.Devices.List[0]
+		e.Params.(devices.Simulator).Simulate()
+		if _, err := d.Open(devices.Env{Name: e.Name}, e.Params); err != nil {
+			t.Errorf("the example of %s, simulated: %v", d.Type, err)
 		}
 	}
 }

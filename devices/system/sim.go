@@ -1,0 +1,26 @@
+package system
+
+import (
+	"time"
+
+	"github.com/postern-iot/postern/devices"
+)
+
+// idle is what a simulated machine measures: a Raspberry Pi with little to do.
+var idle = map[string]any{
+	"cpu_temperature": 48.3, "cpu_used": 3.5, "load1": 0.12, "load5": 0.1, "load15": 0.08,
+	"memory_used": 21.4, "memory_available": 3 << 30, "disk_used": 32.0, "disk_free": 20 << 30,
+}
+
+var simulatedStart = time.Now()
+
+// simulate publishes the values of the idle machine; its uptime is the
+// process's.
+func simulate(now time.Time, out devices.Outlet) {
+	for _, r := range readings {
+		if v, ok := idle[r.Name]; ok {
+			out.Emit(r.Name, v, devices.Sample{Time: now})
+		}
+	}
+	out.Emit("uptime", now.Sub(simulatedStart).Seconds(), devices.Sample{Time: now})
+}
