@@ -24,7 +24,7 @@ func (r *encodingRealm) publish(_ context.Context, _ string, args wamp.List, kwa
 	return nil
 }
 
-func (r *encodingRealm) register(context.Context, string, client.Procedure) (func(context.Context) error, error) {
+func (r *encodingRealm) register(context.Context, string, client.Procedure, bool) (func(context.Context) error, error) {
 	return func(context.Context) error { return nil }, nil
 }
 

@@ -14,6 +14,8 @@ type Config struct {
 	Queue   int     `yaml:"queue" doc:"values of one device that may wait to be published; when there are more, the oldest are dropped and counted"`
 	Restart Restart `yaml:"restart" doc:"how a device that failed is started again"`
 	List    []Entry `yaml:"list" doc:"the devices"`
+	// StateDir is the gateway's, for Env.
+	StateDir string `yaml:"-"`
 }
 
 // Restart says how long to wait before a failed device is opened again.
@@ -28,6 +30,8 @@ type Restart struct {
 type Entry struct {
 	Name string `yaml:"name" required:"true" doc:"the device's name, part of its URIs: a-z, 0-9 and _"`
 	Type string `yaml:"type" required:"true" doc:"the driver, one of those that 'postern drivers' lists"`
+	// Control is for actuators.
+	Control Control `yaml:"control" doc:"for actuators: who must be there for them to stay as they were commanded"`
 	// Params is what the driver's NewParams returned, filled in from the rest
 	// of the mapping; nil stands for the defaults.
 	Params any `yaml:",inline"`
@@ -84,6 +88,9 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 			report(path, fmt.Sprintf("%q is also the name of list[%d]", e.Name, j), "give every device a name of its own")
 		} else {
 			first[e.Name] = i
+		}
+		if problem := e.Control.problem(); problem != "" {
+			report(fmt.Sprintf("list[%d].control.lease", i), problem, fmt.Sprintf("write 0s, or %v to %v", minLease, maxLease))
 		}
 	}
 }

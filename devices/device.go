@@ -12,6 +12,8 @@
 //   - per device a publisher, the only one to send the device's events, so
 //     that they stay in order. It ends when, after the stop, the queue is
 //     empty, or half a second later;
+//   - per device with a control section one that watches its controller, and
+//     ends before the device is stopped;
 //   - one that registers the procedures, and at the end withdraws them.
 //
 // Procedures run in goroutines of the client's session. A Halt runs in a
@@ -98,10 +100,21 @@ type Device interface {
 	Halt() error
 }
 
+// Preparer is implemented by actuators that do not start in their safe state.
+type Preparer interface {
+	// Prepare is called in place of the first Halt, before anything is accepted:
+	// it puts the actuators into the state that they start with, straight from
+	// what the hardware is in, with the bounds of Halt.
+	Prepare() error
+}
+
 // Env is what a device gets from its host.
 type Env struct {
 	// Name of the device in the config.
 	Name string
+	// StateDir is where the gateway keeps its state, "" for nowhere: see
+	// StateFile.
+	StateDir string
 }
 
 // Outlet is how a running device speaks.

@@ -30,19 +30,21 @@ type published struct {
 
 // fakeRealm is a realm that records. Its zero ID means that it is away.
 type fakeRealm struct {
-	mu      sync.Mutex
-	session wamp.ID
-	events  []published
-	order   []string // what happened, events and unregistrations
-	procs   map[string]client.Procedure
-	refuse  func(topic string) error // nil accepts
-	gate    chan struct{}            // when not nil, publish waits for it
-	ended   chan struct{}
-	why     error
+	mu       sync.Mutex
+	session  wamp.ID
+	events   []published
+	order    []string // what happened, events and unregistrations
+	procs    map[string]client.Procedure
+	refuse   func(topic string) error // nil accepts
+	gate     chan struct{}            // when not nil, publish waits for it
+	ended    chan struct{}
+	handlers map[string]func(wamp.List)
+	gone     map[wamp.ID]bool
+	why      error
 }
 
 func newFakeRealm() *fakeRealm {
-	return &fakeRealm{session: 1, procs: map[string]client.Procedure{}, ended: make(chan struct{})}
+	return &fakeRealm{session: 1, procs: map[string]client.Procedure{}, ended: make(chan struct{}), handlers: map[string]func(wamp.List){}, gone: map[wamp.ID]bool{}}
 }
 
 func (f *fakeRealm) id() wamp.ID {
@@ -86,7 +88,7 @@ func (f *fakeRealm) publish(ctx context.Context, topic string, args wamp.List, k
 	return nil
 }
 
-func (f *fakeRealm) register(_ context.Context, uri string, p client.Procedure) (func(context.Context) error, error) {
+func (f *fakeRealm) register(_ context.Context, uri string, p client.Procedure, _ bool) (func(context.Context) error, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.session == 0 {
@@ -103,6 +105,22 @@ func (f *fakeRealm) register(_ context.Context, uri string, p client.Procedure) 
 		delete(f.procs, uri)
 		return nil
 	}, nil
+}
+
+func (f *fakeRealm) subscribe(_ context.Context, topic string, h func(wamp.List)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.handlers[topic] = h
+	return nil
+}
+
+func (f *fakeRealm) joined(_ context.Context, session wamp.ID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone[session] {
+		return wamp.Errorf(wamp.ErrNoSuchSession, "%d", session)
+	}
+	return nil
 }
 
 func (f *fakeRealm) note(what string) {

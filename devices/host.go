@@ -90,7 +90,8 @@ func newHosted(cfg Config, e Entry, table *Table, log *slog.Logger) (*hosted, er
 	}
 	d := &hosted{
 		name: e.Name, base: cfg.Prefix + "." + e.Name, driver: driver, restart: cfg.Restart,
-		log:      log.With("device", e.Name, "type", e.Type),
+		log:        log.With("device", e.Name, "type", e.Type),
+		controlled: e.Control, controlWake: make(chan struct{}, 1),
 		haltTurn: make(chan struct{}, 1),
 		wake:     make(chan struct{}, 1),
 		ended:    make(chan struct{}),
@@ -99,11 +100,14 @@ func newHosted(cfg Config, e Entry, table *Table, log *slog.Logger) (*hosted, er
 		status:   Status{Device: e.Name, Type: e.Type, State: StateConfigured, Since: time.Now()},
 	}
 	err := d.guard("Open", func() (err error) {
-		d.dev, err = driver.Open(Env{Name: e.Name}, params)
+		d.dev, err = driver.Open(Env{Name: e.Name, StateDir: cfg.StateDir}, params)
 		return err
 	})
 	if err != nil {
 		return nil, err
+	}
+	if _, ok := d.dev.(Releaser); e.Control.active() && !ok {
+		return nil, fmt.Errorf("a device of type %q has nothing to control: remove its key control", e.Type)
 	}
 	d.readings, d.procedures = d.dev.Readings(), d.dev.Procedures()
 	if problems := faceProblems(d.readings, d.procedures); len(problems) > 0 {
@@ -164,6 +168,7 @@ func (h *Host) run(ctx context.Context, r realm) error {
 		d.start(ctx)
 	}
 	regs := newRegistry(h, r)
+	stopWatching := h.watchControllers(ctx, r)
 	registering, stopRegistering := context.WithCancel(ctx)
 	registered := make(chan struct{})
 	go func() {
@@ -180,6 +185,7 @@ func (h *Host) run(ctx context.Context, r realm) error {
 	// From here on, nothing may delay the actuators: the procedures refuse
 	// calls by themselves before the router has heard that they are gone.
 	stopRegistering()
+	stopWatching()
 	withdrawn := make(chan struct{})
 	go func() {
 		defer close(withdrawn)
@@ -209,15 +215,49 @@ func (h *Host) run(ctx context.Context, r realm) error {
 	return errors.Join(errs...)
 }
 
-// haltFirst puts all actuators into their safe state before anything is
-// started. A device that is not there cannot be halted: its supervisor will
+// watchControllers starts what watches over the devices with a control
+// section; the function returned ends it, and waits for it.
+func (h *Host) watchControllers(ctx context.Context, r realm) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	for _, d := range h.devices {
+		if d.controlled.active() {
+			all.Go(func() { d.watchControl(ctx, r) })
+		}
+	}
+	if h.holds() {
+		all.Go(func() {
+			for {
+				err := r.subscribe(ctx, topicOnLeave, h.sessionLeft)
+				if err == nil || ctx.Err() != nil {
+					return
+				}
+				if refused := new(wamp.Error); errors.As(err, &refused) {
+					h.log.Error("devices do not hear of sessions that leave; each second they ask", "reason", err)
+					return
+				}
+				select {
+				case <-time.After(registerRetry):
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	return func() {
+		cancel()
+		all.Wait()
+	}
+}
+
+// haltFirst puts all actuators into their safe state, or the one that they
+// are to start with, before anything is started. A device that is not there cannot be halted: its supervisor will
 // say so.
 func (h *Host) haltFirst() {
 	var all sync.WaitGroup
 	for _, d := range h.devices {
 		all.Go(func() {
-			if err := d.halt(haltBound); err != nil {
-				d.log.Warn("device not put into its safe state at start", "reason", err)
+			if err := d.prepare(haltBound); err != nil {
+				d.log.Warn("device not put into its state at start", "reason", err)
 			}
 		})
 	}

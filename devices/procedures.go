@@ -27,6 +27,8 @@ type offer struct {
 	// own marks those of a driver, which are withdrawn before the end; the
 	// others answer until the session is closed.
 	own bool
+	// disclose asks the router who calls.
+	disclose bool
 }
 
 // offers lists the host's procedures.
@@ -39,10 +41,11 @@ func (h *Host) offers() []offer {
 			offer{uri: d.base + ".get", call: d.get},
 			offer{uri: d.base + ".status", call: d.statusCall},
 		)
+		all = append(all, d.controls()...)
 		for i := range d.procedures {
 			p := &d.procedures[i]
 			uri := d.base + "." + p.Name
-			all = append(all, offer{uri: uri, own: true, call: func(ctx context.Context, inv *client.Invocation) (*client.Result, error) {
+			all = append(all, offer{uri: uri, own: true, disclose: d.controlled.active(), call: func(ctx context.Context, inv *client.Invocation) (*client.Result, error) {
 				return d.invoke(ctx, uri, p, inv)
 			}})
 		}
@@ -65,7 +68,7 @@ func newRegistry(h *Host, r realm) *registry { return &registry{h: h, r: r} }
 func (g *registry) registerAll(ctx context.Context) bool {
 	for _, o := range g.h.offers() {
 		for {
-			unregister, err := g.r.register(ctx, o.uri, o.call)
+			unregister, err := g.r.register(ctx, o.uri, o.call, o.disclose)
 			if err == nil {
 				if o.own {
 					g.own = append(g.own, unregister)
@@ -111,11 +114,11 @@ func (d *hosted) invoke(ctx context.Context, uri string, p *Procedure, inv *clie
 	if err != nil {
 		return nil, err
 	}
-	r, err := d.enter()
+	r, released, err := d.enter(inv.Details.Caller)
 	if err != nil {
 		return nil, err
 	}
-	defer d.leave(r)
+	defer d.leave(r, released)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.ctx, cancel)()
@@ -145,24 +148,31 @@ func (d *hosted) invoke(ctx context.Context, uri string, p *Procedure, inv *clie
 	return answer(v), nil
 }
 
-// enter lets a call in while the device is up.
-func (d *hosted) enter() (*run, error) {
+// enter lets a call in while the device is up; its caller is from then on who
+// controls the device.
+func (d *hosted) enter(caller wamp.ID) (r *run, released uint64, err error) {
 	d.mu.Lock()
-	r := d.run
+	r = d.run
 	if r == nil || !r.open || r.ctx.Err() != nil {
 		d.mu.Unlock()
-		return nil, d.unavailable(r)
+		return nil, 0, d.unavailable(r)
+	}
+	defer d.mu.Unlock()
+	if d.controlled.active() {
+		if err := d.command(caller); err != nil {
+			return nil, 0, err
+		}
 	}
 	d.calls++
-	d.mu.Unlock()
-	return r, nil
+	return r, d.controller.released, nil
 }
 
 // leave ends a call. One that was still running when the device was halted may
 // have undone that.
-func (d *hosted) leave(r *run) {
+func (d *hosted) leave(r *run, released uint64) {
 	d.mu.Lock()
 	again := r.halting
+	late := !again && d.straggled(released)
 	d.calls--
 	if d.calls == 0 && d.idle != nil {
 		close(d.idle)
@@ -171,6 +181,9 @@ func (d *hosted) leave(r *run) {
 	d.mu.Unlock()
 	if again {
 		d.rehalt()
+	}
+	if late {
+		d.release(r.ctx, "a command came too late")
 	}
 }
 

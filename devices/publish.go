@@ -17,7 +17,11 @@ type realm interface {
 	err() error
 	// publish must not keep args and kwargs.
 	publish(ctx context.Context, topic string, args wamp.List, kwargs wamp.Dict, retain bool) error
-	register(ctx context.Context, uri string, p client.Procedure) (unregister func(context.Context) error, err error)
+	// subscribe calls f, which must not block, with the arguments of events.
+	subscribe(ctx context.Context, topic string, f func(wamp.List)) error
+	// joined asks the router for a session that is not ours.
+	joined(ctx context.Context, session wamp.ID) error
+	register(ctx context.Context, uri string, p client.Procedure, disclose bool) (unregister func(context.Context) error, err error)
 }
 
 // sessionRealm is a *client.Session as a realm.
@@ -36,8 +40,22 @@ func (r sessionRealm) publish(ctx context.Context, topic string, args wamp.List,
 	return r.s.Publish(ctx, topic, args, kwargs)
 }
 
-func (r sessionRealm) register(ctx context.Context, uri string, p client.Procedure) (func(context.Context) error, error) {
-	reg, err := r.s.Register(ctx, uri, p)
+func (r sessionRealm) subscribe(ctx context.Context, topic string, f func(wamp.List)) error {
+	_, err := r.s.Subscribe(ctx, topic, func(e *client.Event) { f(e.Args) })
+	return err
+}
+
+func (r sessionRealm) joined(ctx context.Context, session wamp.ID) error {
+	_, err := r.s.Call(ctx, procedureWhom, wamp.List{session}, nil)
+	return err
+}
+
+func (r sessionRealm) register(ctx context.Context, uri string, p client.Procedure, disclose bool) (func(context.Context) error, error) {
+	var opts []client.RegisterOption
+	if disclose {
+		opts = append(opts, client.DiscloseCaller())
+	}
+	reg, err := r.s.Register(ctx, uri, p, opts...)
 	if err != nil {
 		return nil, err
 	}

@@ -45,11 +45,35 @@ device answers:
 
 `
 
+const controlText = `
+## Who controls an actuator
+
+An actuator goes into its safe state when the gateway stops, when its driver fails, and, if its entry says so, when the
+session that commanded it is gone or silent:
+
+` + "```yaml" + `
+- name: heater
+  type: gpio-output
+  pin: GPIO22
+  control:
+    hold: true     # the session that last called a procedure of this device must stay joined
+    lease: 30s     # and must call one, or renew, at least this often
+` + "```" + `
+
+The *controller* is the session that last called one of the procedures of the device's type; whoever may call them takes
+over by doing so. A device that nobody has commanded yet keeps the state that it started with. The router tells of sessions that
+leave, and the gateway asks it once a second whether the controller is still there. After the safe state the device serves on.
+A client on a mobile line loses its session when its connection breaks: give it a lease without ` + "`hold`" + ` if it is to survive that.
+
+`
+
 // Reference returns the reference page of the table's drivers, in Markdown.
 func Reference(t *Table) []byte {
 	var b bytes.Buffer
 	b.WriteString(referenceHead)
 	writeProcedures(&b, hostProcedures)
+	b.WriteString(controlText)
+	writeProcedures(&b, controlProcedures)
 	b.WriteString("\n## Types\n\n| type | |\n|---|---|\n")
 	for i := range t.drivers {
 		d := &t.drivers[i]

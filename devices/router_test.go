@@ -299,3 +299,41 @@ func BenchmarkEmitToSubscriber(b *testing.B) {
 		}
 	}
 }
+
+// Over the real router: the relay falls when the session that switched it on
+// leaves, and not when another does.
+func TestControllerLeavesTheRouter(t *testing.T) {
+	s := newSite(t)
+	cfg := devices.DefaultConfig()
+	cfg.List = []devices.Entry{{Name: "relay", Type: "sim-relay", Control: devices.Control{Hold: true, Lease: time.Minute}}}
+	h, err := devices.NewHost(cfg, table(t), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	watcher, _ := s.join()
+	events := s.events(watcher)
+	own, _ := s.join()
+	stop := s.run(h, own)
+	user, cut := s.join()
+	other, _ := s.join()
+	if _, err := user.Call(t.Context(), "device.relay.set", client.Args{true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Call(t.Context(), "device.relay.renew", nil, nil); err == nil {
+		t.Error("renewed by another session")
+	}
+	if res, err := user.Call(t.Context(), "device.relay.renew", nil, nil); err != nil || res.Args[0] != int64(60_000) {
+		t.Errorf("renew: %v, %v", res, err)
+	}
+	is := func(on bool) func(*client.Event) bool {
+		return func(e *client.Event) bool { return e.Topic == "device.relay.on" && e.Args[0] == on }
+	}
+	s.await(events, "the relay is on", is(true))
+	begin := time.Now()
+	cut()
+	s.await(events, "the relay is off", is(false))
+	t.Logf("safe %v after the connection broke", time.Since(begin))
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}

@@ -40,6 +40,9 @@ type hosted struct {
 	topics     []string       // by slot
 	units      []any          // by slot; boxed once, not per event
 
+	controlled  Control
+	controlWake chan struct{} // tells the control's watch that there is something
+
 	haltTurn chan struct{} // holds a token while Halt runs
 	wake     chan struct{} // tells the publisher that there is something
 	ended    chan struct{} // closed when the supervisor has returned
@@ -52,7 +55,9 @@ type hosted struct {
 	stopped bool
 	run     *run // the current or the last one
 	calls   int
-	idle    chan struct{} // closed when calls becomes 0; nil when nobody waits
+	// controller is who commands the device, if its config wants to know.
+	controller controller
+	idle       chan struct{} // closed when calls becomes 0; nil when nobody waits
 
 	status        Status
 	latest        []entry // by slot; seq 0 when there was none
@@ -194,6 +199,19 @@ func (d *hosted) rehalt() {
 // halt calls the device's Halt, one at a time, and waits as long as bound for
 // it. A Halt that hangs keeps its goroutine: there is no way to end it.
 func (d *hosted) halt(bound time.Duration) error {
+	return d.settle(bound, "Halt", d.dev.Halt)
+}
+
+// prepare puts the device into the state that it starts with: the safe one,
+// unless it knows better.
+func (d *hosted) prepare(bound time.Duration) error {
+	if p, ok := d.dev.(Preparer); ok {
+		return d.settle(bound, "Prepare", p.Prepare)
+	}
+	return d.halt(bound)
+}
+
+func (d *hosted) settle(bound time.Duration, what string, f func() error) error {
 	timer := time.NewTimer(bound)
 	defer timer.Stop()
 	select {
@@ -204,7 +222,7 @@ func (d *hosted) halt(bound time.Duration) error {
 	done := make(chan error, 1)
 	go func() {
 		defer func() { <-d.haltTurn }()
-		done <- d.guard("Halt", d.dev.Halt)
+		done <- d.guard(what, f)
 	}()
 	select {
 	case err := <-done:

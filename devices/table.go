@@ -92,7 +92,7 @@ func paramProblems(params any) []string {
 			problems = append(problems, fmt.Sprintf("parameter field %s has no yaml tag", p.Path))
 		case p.Doc == "":
 			problems = append(problems, fmt.Sprintf("parameter %q has no doc tag", p.Path))
-		case p.Path == "name" || p.Path == "type":
+		case p.Path == "name" || p.Path == "type" || p.Path == "control":
 			problems = append(problems, fmt.Sprintf("parameter %q is a key of every device", p.Path))
 		}
 	})
@@ -114,7 +114,7 @@ func faceProblems(readings []Reading, procedures []Procedure) []string {
 			problems = append(problems, fmt.Sprintf("reading %q has the unknown type %q", r.Name, r.Type))
 		}
 	}
-	seen = map[string]bool{"describe": true, "get": true, "status": true}
+	seen = map[string]bool{"describe": true, "get": true, "status": true, "renew": true, "release": true}
 	for _, p := range procedures {
 		if problem := NameProblem(p.Name); problem != "" {
 			problems = append(problems, "procedure's name: "+problem)

@@ -285,3 +285,17 @@ func word(on bool) string {
 	}
 	return stateOff
 }
+
+// Release implements devices.Releaser.
+func (d *output) Release() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.live {
+		return nil // it is on its way to being halted
+	}
+	if d.params.Safe == stateKeep {
+		return d.endPulse()
+	}
+	d.pulse = time.Time{}
+	return d.take(d.params.Safe)
+}

@@ -120,6 +120,9 @@ func (r *relay) Halt() error {
 	return nil
 }
 
+// Release implements devices.Releaser.
+func (r *relay) Release() error { return r.Halt() }
+
 // change ends a pulse and switches to what f makes of the present state.
 func (r *relay) change(f func(on bool) bool) bool {
 	r.mu.Lock()

@@ -27,13 +27,14 @@ import (
 
 // Config is the whole configuration.
 type Config struct {
-	Listen  Listen         `yaml:"listen" doc:"Where WAMP clients and browsers connect. Nothing is reachable from other machines unless an address here says so."`
-	Router  router.Config  `yaml:",inline"`
-	Realm   string         `yaml:"realm" example:"realm1" doc:"The realm of the devices and the bridge; empty for the first of realms."`
-	Devices devices.Config `yaml:"devices" doc:"The hardware. See drivers.md for the types of devices and their keys."`
-	MQTT    broker.Config  `yaml:"mqtt" doc:"The embedded MQTT broker, for devices that connect straight to the gateway."`
-	Bridge  bridge.Config  `yaml:"bridge" doc:"What crosses between MQTT and the realm. See bridge.md."`
-	Log     Log            `yaml:"log" doc:"What is logged, to standard error."`
+	Listen   Listen         `yaml:"listen" doc:"Where WAMP clients and browsers connect. Nothing is reachable from other machines unless an address here says so."`
+	Router   router.Config  `yaml:",inline"`
+	Realm    string         `yaml:"realm" example:"realm1" doc:"The realm of the devices and the bridge; empty for the first of realms."`
+	StateDir string         `yaml:"state_dir" example:"/var/lib/postern" doc:"Where what must outlive a restart is kept, such as meter readings; relative to this file. Empty for the directory that systemd gives ($STATE_DIRECTORY), else ~/.local/state/postern."`
+	Devices  devices.Config `yaml:"devices" doc:"The hardware. See drivers.md for the types of devices and their keys."`
+	MQTT     broker.Config  `yaml:"mqtt" doc:"The embedded MQTT broker, for devices that connect straight to the gateway."`
+	Bridge   bridge.Config  `yaml:"bridge" doc:"What crosses between MQTT and the realm. See bridge.md."`
+	Log      Log            `yaml:"log" doc:"What is logged, to standard error."`
 }
 
 // Listen says where clients connect.
@@ -124,6 +125,24 @@ func Demo() *Config {
 	c.addRoleFull()
 	c.Devices.List = sim.Demo()
 	return c
+}
+
+// stateDir is where state is kept, "" for nowhere.
+func (c *Config) stateDir(env func(string) string) string {
+	if c.StateDir != "" {
+		return c.StateDir
+	}
+	// systemd gives several, separated by colons, where a unit asks for them.
+	if first, _, _ := strings.Cut(env("STATE_DIRECTORY"), ":"); first != "" {
+		return first
+	}
+	if dir := env("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "postern")
+	}
+	if home := env("HOME"); home != "" {
+		return filepath.Join(home, ".local", "state", "postern")
+	}
+	return ""
 }
 
 // HomeRealm is the realm of the devices and the bridge.

@@ -42,6 +42,8 @@ func Parse(name string, text []byte, dir string, table *devices.Table) (*Config,
 	if err != nil {
 		return nil, err
 	}
+	cfg.StateDir = within(dir, cfg.StateDir)
+	cfg.Devices.StateDir = cfg.stateDir(os.Getenv)
 	cfg.Router.Cookies.File = within(dir, cfg.Router.Cookies.File)
 	for i := range cfg.Router.Realms {
 		a := &cfg.Router.Realms[i].Auth
