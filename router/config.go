@@ -71,6 +71,9 @@ type RealmLimits struct {
 	PendingCalls  int `yaml:"pending_calls" min:"1" doc:"calls of one session that wait for their answer"`
 	Retained      int `yaml:"retained" min:"1" doc:"topics with a retained event"`
 	RetainedBytes int `yaml:"retained_bytes" min:"1" unit:"bytes" doc:"size of all retained events"`
+
+	Testaments     int `yaml:"testaments" min:"1" doc:"testaments of one session"`
+	TestamentBytes int `yaml:"testament_bytes" min:"1" unit:"bytes" doc:"size of one session's testaments"`
 }
 
 // Limits bounds what connections cost.
@@ -114,6 +117,7 @@ func (c *RealmConfig) SetDefaults() {
 	c.Limits = RealmLimits{
 		Sessions: 16_384, Subscriptions: d.Subscriptions, Registrations: d.Registrations,
 		PendingCalls: d.PendingCalls, Retained: d.Retained, RetainedBytes: d.RetainedBytes,
+		Testaments: d.Testaments, TestamentBytes: d.TestamentBytes,
 	}
 }
 
@@ -247,6 +251,8 @@ func (c *RealmConfig) validate(report func(path, problem, hint string)) {
 		{"pending_calls", l.PendingCalls},
 		{"retained", l.Retained},
 		{"retained_bytes", l.RetainedBytes},
+		{"testaments", l.Testaments},
+		{"testament_bytes", l.TestamentBytes},
 	} {
 		if p.n <= 0 {
 			report("limits."+p.path, "it is not more than 0", "leave it out for the default")
@@ -282,6 +288,7 @@ func (c *RealmConfig) realm() realm.Config {
 		Limits: realm.Limits{
 			Subscriptions: c.Limits.Subscriptions, Registrations: c.Limits.Registrations,
 			PendingCalls: c.Limits.PendingCalls, Retained: c.Limits.Retained, RetainedBytes: c.Limits.RetainedBytes,
+			Testaments: c.Limits.Testaments, TestamentBytes: c.Limits.TestamentBytes,
 		},
 		Timeouts: realm.Timeouts{Default: realm.Time(c.Calls.DefaultTimeout), Max: realm.Time(c.Calls.MaxTimeout)},
 	}

@@ -213,7 +213,7 @@ func (s *stage) configure(text string) {
 	var c struct {
 		URIs       string
 		RequestIDs string `json:"request_ids"`
-		Limits     struct{ Subscriptions, Registrations, Calls, Retained int }
+		Limits     struct{ Subscriptions, Registrations, Calls, Retained, Testaments int }
 		Roles      map[string][]PermissionConfig
 		Takeover   []string
 		Timeouts   struct{ Default, Max string }
@@ -233,6 +233,7 @@ func (s *stage) configure(text string) {
 	set(&s.cfg.Limits.Registrations, c.Limits.Registrations)
 	set(&s.cfg.Limits.PendingCalls, c.Limits.Calls)
 	set(&s.cfg.Limits.Retained, c.Limits.Retained)
+	set(&s.cfg.Limits.Testaments, c.Limits.Testaments)
 	if c.URIs != "" {
 		s.cfg.URIs = c.URIs
 	}

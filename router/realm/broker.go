@@ -104,15 +104,22 @@ func (r *Realm) dropMember(mem *member) {
 	r.announceNoMember(mem)
 }
 
+// mayPublish says why a session may not publish.
+func (r *Realm) mayPublish(s *Session, m *wamp.Publish) *wamp.Error {
+	if fault := r.checkURI(m.Topic, wamp.MatchExact); fault != nil {
+		return fault
+	}
+	if wamp.Reserved(m.Topic) {
+		return wamp.Errorf(wamp.ErrInvalidURI, "%q is reserved for the router", clip(m.Topic))
+	}
+	if n := len(m.Options.RKey) + passthruSize(&m.Options.PPT); n > wamp.MaxURI {
+		return wamp.Errorf(wamp.ErrInvalidArgument, "rkey and the ppt options have %d bytes, which is more than %d", n, wamp.MaxURI)
+	}
+	return r.authorize(s, actionPublish, m.Topic, wamp.MatchExact)
+}
+
 func (r *Realm) publish(s *Session, m *wamp.Publish) {
-	fault := r.checkURI(m.Topic, wamp.MatchExact)
-	if fault == nil && wamp.Reserved(m.Topic) {
-		fault = wamp.Errorf(wamp.ErrInvalidURI, "%q is reserved for the router", clip(m.Topic))
-	}
-	if fault == nil {
-		fault = r.authorize(s, actionPublish, m.Topic, wamp.MatchExact)
-	}
-	if fault != nil {
+	if fault := r.mayPublish(s, m); fault != nil {
 		if m.Options.Acknowledge {
 			r.refuse(s, wamp.KindPublish, m.Request, fault)
 		}

@@ -29,6 +29,8 @@ func metaProcedures() map[string]metaProcedure {
 		"wamp.session.kill_by_authid":   (*Realm).sessionKillByAuthID,
 		"wamp.session.kill_by_authrole": (*Realm).sessionKillByAuthRole,
 		"wamp.session.kill_all":         (*Realm).sessionKillAll,
+		"wamp.session.add_testament":    (*Realm).sessionAddTestament,
+		"wamp.session.flush_testaments": (*Realm).sessionFlushTestaments,
 
 		"wamp.subscription.list":              (*Realm).subscriptionList,
 		"wamp.subscription.lookup":            (*Realm).subscriptionLookup,

@@ -6,7 +6,7 @@
 // mutex per realm. See docs/architecture.md.
 //
 // session.go holds who is a member and how sessions begin and end, broker.go
-// publish and subscribe, retain.go retained events, history.go those that can be
+// publish and subscribe, testament.go what sessions leave, retain.go retained events, history.go those that can be
 // asked for, shard.go who of several has a resource, registration.go who provides which procedure, dealer.go the way of
 // a call to its callee and back, invocation.go what a callee has to answer,
 // timeout.go until when, stream.go calls that come in parts, reroute.go those
@@ -112,12 +112,15 @@ type Limits struct {
 	PendingCalls  int // per caller; default 10,000
 	Retained      int // retained events in all; default 10,000
 	RetainedBytes int // their topics and payloads; default 16 MiB
+
+	Testaments     int // per session; default 100
+	TestamentBytes int // per session, of topics, payloads and roughly what each costs; default 128 KiB
 }
 
 // DefaultLimits are the limits that a zero Limits stands for.
 var DefaultLimits = Limits{
 	Subscriptions: 20_000, Registrations: 20_000, PendingCalls: 10_000,
-	Retained: 10_000, RetainedBytes: 16 << 20,
+	Retained: 10_000, RetainedBytes: 16 << 20, Testaments: 100, TestamentBytes: 128 << 10,
 }
 
 // Stats counts what a realm holds, and what it has done since it was made.
@@ -204,6 +207,8 @@ func (l *Limits) fill() {
 		{&l.PendingCalls, &DefaultLimits.PendingCalls},
 		{&l.Retained, &DefaultLimits.Retained},
 		{&l.RetainedBytes, &DefaultLimits.RetainedBytes},
+		{&l.Testaments, &DefaultLimits.Testaments},
+		{&l.TestamentBytes, &DefaultLimits.TestamentBytes},
 	} {
 		if *f.field <= 0 {
 			*f.field = *f.value
@@ -228,7 +233,8 @@ func features(cfg *Config) wamp.Dict {
 	}
 	dealer := announce("call_canceling", "call_reroute", "call_timeout", "caller_identification",
 		"pattern_based_registration", "progressive_call_invocations", "progressive_call_results",
-		"registration_meta_api", "registration_revocation", "session_meta_api", "sharded_registration", "shared_registration")
+		"registration_meta_api", "registration_revocation", "session_meta_api", "sharded_registration", "shared_registration",
+		"testament_meta_api")
 	if slices.ContainsFunc(cfg.Roles, func(ro Role) bool { return ro.TrustLevel != nil }) {
 		broker["publication_trustlevels"], dealer["call_trustlevels"] = true, true
 	}

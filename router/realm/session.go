@@ -22,6 +22,7 @@ type Session struct {
 	canStream   bool  // and progressive_call_invocations as well
 	canReroute  bool  // and call_reroute
 	lastRequest wamp.ID
+	testaments  testaments
 
 	subscriptions map[wamp.ID]*member
 	registrations map[wamp.ID]*callee
@@ -185,7 +186,8 @@ func (r *Realm) remove(s *Session) {
 	delete(r.sessions, s.ID)
 }
 
-// detach ends what s is part of. s itself is told nothing.
+// detach ends what s is part of, and publishes its testaments. s itself, which is
+// not joined any more, is told nothing.
 func (r *Realm) detach(s *Session) {
 	for _, id := range sortedKeys(s.subscriptions) {
 		r.dropMember(s.subscriptions[id])
@@ -208,4 +210,5 @@ func (r *Realm) detach(s *Session) {
 		}
 	}
 	s.invocations, s.orphans = nil, nil
+	r.bequeath(s)
 }

@@ -203,7 +203,7 @@ func (s *stage) configure(text string) {
 	var c struct {
 		URIs       string
 		RequestIDs string `json:"request_ids"`
-		Limits     struct{ Subscriptions, Registrations, Calls, Retained int }
+		Limits     struct{ Subscriptions, Registrations, Calls, Retained, Testaments int }
 		Roles      map[string][]struct {
 			URI, Match string
 			Allow      []string
@@ -222,7 +222,7 @@ func (s *stage) configure(text string) {
 	}[c.RequestIDs]
 	s.cfg.Limits = realm.Limits{
 		Subscriptions: c.Limits.Subscriptions, Registrations: c.Limits.Registrations,
-		PendingCalls: c.Limits.Calls, Retained: c.Limits.Retained,
+		PendingCalls: c.Limits.Calls, Retained: c.Limits.Retained, Testaments: c.Limits.Testaments,
 	}
 	s.cfg.History = c.History
 	for name, rules := range c.Roles {
