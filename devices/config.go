@@ -139,3 +139,39 @@ func CheckClaims(entries []Entry) []Conflict {
 	}
 	return found
 }
+
+// Grouper is implemented by parameter structs of devices that belong together
+// with others of the same group.
+type Grouper interface {
+	// Group returns the key of the parameter and the group's name, "" for none.
+	Group() (key, name string)
+}
+
+// Lonely is a device that is alone in its group.
+type Lonely struct {
+	Index     int // into the entries
+	Key, Name string
+}
+
+// CheckGroups finds the devices that are alone in their group: most likely its
+// name is misspelt, and something is not protected that should be.
+func CheckGroups(entries []Entry) []Lonely {
+	type group struct{ key, name string }
+	of := func(e Entry) (g group) {
+		if p, ok := e.Params.(Grouper); ok {
+			g.key, g.name = p.Group()
+		}
+		return g
+	}
+	members := map[group]int{}
+	for _, e := range entries {
+		members[of(e)]++
+	}
+	var found []Lonely
+	for i, e := range entries {
+		if g := of(e); g.name != "" && members[g] == 1 {
+			found = append(found, Lonely{Index: i, Key: g.key, Name: g.name})
+		}
+	}
+	return found
+}

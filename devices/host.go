@@ -61,6 +61,9 @@ func NewHost(cfg Config, table *Table, log *slog.Logger) (*Host, error) {
 	for _, c := range CheckClaims(cfg.List) {
 		errs = append(errs, fmt.Errorf("devices: %q and %q both claim %s", cfg.List[c.First].Name, cfg.List[c.Second].Name, c.Claim))
 	}
+	for _, l := range CheckGroups(cfg.List) {
+		errs = append(errs, fmt.Errorf("devices: %q is the only one with %s %q", cfg.List[l.Index].Name, l.Key, l.Name))
+	}
 	h := &Host{prefix: cfg.Prefix, log: log, ready: make(chan struct{}), halted: make(chan struct{})}
 	for _, e := range cfg.List {
 		d, err := newHosted(cfg, e, table, log)

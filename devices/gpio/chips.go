@@ -15,17 +15,19 @@ type OpenLine func(line string, cfg LineConfig) (periph.PinIO, error)
 
 // Chips are the GPIO chips that a parameter "chip" may name beside the
 // kernel's: the simulated one, and those that other drivers add, such as an
-// expander on a bus under the name of its device.
+// expander on a bus under the name of its device. They also hold the interlocks
+// between outputs of different chips.
 type Chips struct {
 	board *simBoard
 
 	mu    sync.Mutex
 	chips map[string]OpenLine
+	locks map[string]*interlock
 }
 
 // NewChips has the simulated chip only.
 func NewChips() *Chips {
-	c := &Chips{board: newSimBoard(), chips: map[string]OpenLine{}}
+	c := &Chips{board: newSimBoard(), chips: map[string]OpenLine{}, locks: map[string]*interlock{}}
 	c.Add(simChip, func(line string, cfg LineConfig) (periph.PinIO, error) { return c.board.open(line, cfg), nil })
 	return c
 }

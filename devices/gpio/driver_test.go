@@ -112,9 +112,10 @@ func (r *running) expect(want string) {
 type board struct {
 	t       *testing.T
 	drivers []devices.Driver
+	env     devices.Env
 }
 
-func newBoard(t *testing.T) board { return board{t, Drivers(NewChips())} }
+func newBoard(t *testing.T) board { return board{t, Drivers(NewChips()), devices.Env{Name: "test"}} }
 
 func (b board) input(change func(*InputParams)) devices.Device {
 	return b.open(0, func(p any) { in := p.(*InputParams); in.Pin, in.Chip = "GPIO17", "sim"; change(in) })
@@ -124,12 +125,24 @@ func (b board) output(change func(*OutputParams)) devices.Device {
 	return b.open(1, func(p any) { out := p.(*OutputParams); out.Pin, out.Chip = "GPIO17", "sim"; change(out) })
 }
 
+// of opens a device of a type.
+func of[P any](b board, typ string, change func(*P)) devices.Device {
+	b.t.Helper()
+	for i, d := range b.drivers {
+		if d.Type == typ {
+			return b.open(i, func(p any) { change(p.(*P)) })
+		}
+	}
+	b.t.Fatalf("no driver %q", typ)
+	return nil
+}
+
 func (b board) open(i int, change func(any)) devices.Device {
 	b.t.Helper()
 	params := b.drivers[i].NewParams()
 	change(params)
 	params.(devices.Validator).Validate(func(path, problem, hint string) { b.t.Errorf("%s: %s", path, problem) })
-	dev, err := b.drivers[i].Open(devices.Env{Name: "test"}, params)
+	dev, err := b.drivers[i].Open(b.env, params)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -418,7 +431,7 @@ func TestAddedChip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		chips := NewChips()
 		drivers := Drivers(chips)
-		b := board{t, drivers}
+		b := board{t, drivers, devices.Env{Name: "test"}}
 		dev := b.output(func(p *OutputParams) { p.Chip, p.Pin = "expander", "GPA3" })
 		pin := newBroken()
 		var asked string

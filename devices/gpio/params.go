@@ -23,12 +23,18 @@ type InputParams struct {
 
 // OutputParams are the parameters of a "gpio-output".
 type OutputParams struct {
-	Pin       string `yaml:"pin" required:"true" doc:"the line: its name (GPIO17), its place on the 40-pin header (P1-11), or with chip also its offset there"`
-	Chip      string `yaml:"chip" doc:"the chip's label or device, where the pin's name does not say it; sim for a simulated line inside the gateway"`
-	ActiveLow bool   `yaml:"active_low" doc:"on is the low electrical level, as with most relay boards"`
-	Initial   string `yaml:"initial" doc:"the state when the device starts: off, on, or keep for what the line has then"`
-	Safe      string `yaml:"safe" doc:"the state when the gateway stops or the device fails: off, on, or keep for what it has then"`
-	Drive     string `yaml:"drive" doc:"push-pull, open-drain (drives low only) or open-source (drives high only)"`
+	Pin       string        `yaml:"pin" required:"true" doc:"the line: its name (GPIO17), its place on the 40-pin header (P1-11), or with chip also its offset there"`
+	Chip      string        `yaml:"chip" doc:"the chip's label or device, or the name of a device that is a chip, where the pin's name does not say it; sim for a simulated line inside the gateway"`
+	ActiveLow bool          `yaml:"active_low" doc:"on is the low electrical level, as with most relay boards"`
+	Initial   string        `yaml:"initial" doc:"the state when the device starts: off, on, keep for what the line has then, last for what was commanded last, or inverted for the opposite of that"`
+	Safe      string        `yaml:"safe" doc:"the state when the gateway stops, the device fails or its controller is gone: off, on, or keep for what it has then"`
+	Drive     string        `yaml:"drive" doc:"push-pull, open-drain (drives low only) or open-source (drives high only)"`
+	MaxOn     time.Duration `yaml:"max_on" doc:"the longest time on: then it is switched off; 0s for any"`
+	MinOn     time.Duration `yaml:"min_on" doc:"the shortest time on: commands to switch off before are refused"`
+	MinOff    time.Duration `yaml:"min_off" doc:"the shortest time off: commands to switch on before are refused; a compressor wants minutes"`
+	MaxRate   int           `yaml:"max_rate" doc:"how often it may be switched on in a minute; 0 for any"`
+	Interlock string        `yaml:"interlock" doc:"a name that two or more outputs share of which only one may be on, such as the two directions of a motor"`
+	DeadTime  time.Duration `yaml:"dead_time" doc:"how long all outputs of the interlock are off before another one may be on"`
 }
 
 const (
@@ -36,16 +42,24 @@ const (
 	stateOn   = "on"
 	stateKeep = "keep"
 
+	stateLast     = "last"
+	stateInverted = "inverted"
+
+	drivePushPull = "push-pull"
+
 	maxDebounce = time.Minute
 	maxBuffer   = 1 << 16
 	maxMaxRate  = 100_000
+	maxSwitches = 6000 // in a minute
+	maxTimes    = 24 * time.Hour
 )
 
 var (
 	pulls = map[string]periph.Pull{"as-is": periph.PullNoChange, "off": periph.Float, "down": periph.PullDown, "up": periph.PullUp}
 	edges = map[string]periph.Edge{"both": periph.BothEdges, "rising": periph.RisingEdge, "falling": periph.FallingEdge}
 
-	drives = map[string]Drive{"push-pull": PushPull, "open-drain": OpenDrain, "open-source": OpenSource}
+	drives = map[string]Drive{drivePushPull: PushPull, "open-drain": OpenDrain, "open-source": OpenSource}
+	starts = map[string]bool{stateOff: true, stateOn: true, stateKeep: true, stateLast: true, stateInverted: true}
 	states = map[string]bool{stateOff: true, stateOn: true, stateKeep: true}
 )
 
@@ -54,7 +68,7 @@ func newInputParams() *InputParams {
 }
 
 func newOutputParams() *OutputParams {
-	return &OutputParams{Initial: stateOff, Safe: stateOff, Drive: "push-pull"}
+	return &OutputParams{Initial: stateOff, Safe: stateOff, Drive: drivePushPull}
 }
 
 // Validate implements devices.Validator.
@@ -76,10 +90,36 @@ func (p *InputParams) Validate(report func(path, problem, hint string)) {
 // Validate implements devices.Validator.
 func (p *OutputParams) Validate(report func(path, problem, hint string)) {
 	validatePin(p.Pin, p.Chip, report)
-	oneOf("initial", p.Initial, states, report)
+	oneOf("initial", p.Initial, starts, report)
 	oneOf("safe", p.Safe, states, report)
 	oneOf("drive", p.Drive, drives, report)
+	for _, t := range []struct {
+		path string
+		d    time.Duration
+	}{{"max_on", p.MaxOn}, {"min_on", p.MinOn}, {"min_off", p.MinOff}, {"dead_time", p.DeadTime}} {
+		if t.d < 0 || t.d > maxTimes {
+			report(t.path, fmt.Sprintf("%v is out of range", t.d), fmt.Sprintf("write 0s to %v", maxTimes))
+		}
+	}
+	if p.MaxRate < 0 || p.MaxRate > maxSwitches {
+		report("max_rate", fmt.Sprintf("%d is out of range", p.MaxRate), fmt.Sprintf("write 0 to %d", maxSwitches))
+	}
+	if p.MaxOn > 0 && p.MaxOn < p.MinOn {
+		report("max_on", fmt.Sprintf("%v is shorter than min_on, %v", p.MaxOn, p.MinOn), "")
+	}
+	if p.MaxOn > 0 && p.Safe == stateOn {
+		report("max_on", "the output's safe state is on, where it would stay longer", "leave max_on out, or let it be safe off")
+	}
+	if p.Interlock != "" && (p.Initial != stateOff || p.Safe != stateOff) {
+		report("interlock", "of its outputs only one may be on, so each must start off and be safe off", "write initial: off and safe: off")
+	}
+	if p.Interlock == "" && p.DeadTime != 0 {
+		report("dead_time", "it belongs to an interlock, and there is none", "write interlock: NAME, the same for the outputs that exclude each other")
+	}
 }
+
+// Group implements devices.Grouper.
+func (p *OutputParams) Group() (key, name string) { return "interlock", p.Interlock }
 
 func validatePin(pin, chip string, report func(path, problem, hint string)) {
 	if pin == "" {

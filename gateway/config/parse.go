@@ -37,6 +37,7 @@ func Parse(name string, text []byte, dir string, table *devices.Table) (*Config,
 		Inline:   func(owner any) (any, *strict.Misfit) { return paramsOf(owner, table) },
 		Check: func(report func(path, problem, hint string), where func(string) string) {
 			checkClaims(cfg, report, where)
+			checkGroups(cfg, report)
 		},
 	})
 	if err != nil {
@@ -98,4 +99,13 @@ func claimPath(i int, e devices.Entry, claim string) string {
 		return path
 	}
 	return path + "." + key
+}
+
+// checkGroups reports devices that are alone in a group.
+func checkGroups(cfg *Config, report func(path, problem, hint string)) {
+	for _, l := range devices.CheckGroups(cfg.Devices.List) {
+		report(fmt.Sprintf("devices.list[%d].%s", l.Index, l.Key),
+			fmt.Sprintf("device %q is the only one with %s %q", cfg.Devices.List[l.Index].Name, l.Key, l.Name),
+			"give the same name to the devices that belong together, or leave it out")
+	}
 }
