@@ -31,7 +31,8 @@ var allowed = map[string][]string{
 	"devices/system": {"devices", "wamp"},
 	"devices/all":    {"devices", "devices/*"},
 
-	"bridge":        {"wamp/*"},
+	"bridge/expr":   {},
+	"bridge":        {"bridge/expr", "wamp/*"},
 	"bridge/paho":   {"bridge"},
 	"bridge/broker": {"bridge"},
 

@@ -9,15 +9,21 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/postern-iot/postern/bridge/expr"
 	"github.com/postern-iot/postern/wamp"
 	"github.com/postern-iot/postern/wamp/codec"
 )
 
 // payloadCodec reads and writes MQTT payloads as one map says. A format turns
-// one value into bytes and back; into says where in the event that value goes.
+// one value into bytes and back; field and template say which value of the
+// payload that is; into says where in the event it goes.
 type payloadCodec struct {
-	format format
-	into   string
+	format   format
+	doc      wamp.Encoding // of the whole payload, where there is a field
+	plain    bool          // the format is of a lone value, not of a document
+	into     string
+	field    *expr.Path
+	template *expr.Template
 }
 
 // format is one way to write a value.
@@ -27,20 +33,21 @@ type format interface {
 	value(b []byte) (any, error)
 }
 
-func newPayloadCodec(c Codec, into string) (*payloadCodec, error) {
-	p := &payloadCodec{into: into}
-	structured := true
+// newPayloadCodec makes a map's codec. captures are the names that braces in a
+// template may have.
+func newPayloadCodec(c Codec, into string, captures func(string) bool) (*payloadCodec, error) {
+	p := &payloadCodec{into: into, doc: codec.JSON}
 	switch c.Type {
 	case "auto":
 		p.format = autoFormat{}
 	case "json":
 		p.format = encodingFormat{codec.JSON}
 	case "msgpack":
-		p.format = encodingFormat{codec.MessagePack}
+		p.format, p.doc = encodingFormat{codec.MessagePack}, codec.MessagePack
 	case "cbor":
-		p.format = encodingFormat{codec.CBOR}
+		p.format, p.doc = encodingFormat{codec.CBOR}, codec.CBOR
 	default:
-		structured = false
+		p.plain = true
 	}
 	switch c.Type {
 	case "text":
@@ -60,38 +67,88 @@ func newPayloadCodec(c Codec, into string) (*payloadCodec, error) {
 	if p.format == nil {
 		return nil, fmt.Errorf("%q is not known; it is one of auto, json, msgpack, cbor, text, number, bool, base64, raw", c.Type)
 	}
-	if !structured && into != IntoArgs {
+	if p.plain && into != IntoArgs && c.Template == nil {
 		return nil, fmt.Errorf("%s carries a lone value, which can go into args only, not into %s", c.Type, into)
+	}
+	var err error
+	switch {
+	case c.Field != "" && c.Template != nil:
+		return nil, errors.New("has a field and a template; a template can name the field itself, as $.name")
+	case c.Field != "":
+		if p.field, err = expr.ParsePath(c.Field); err == nil && !p.field.IntoDoc() {
+			err = errors.New("begins elsewhere than with $., which is the payload")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("field %w", err)
+		}
+	case c.Template != nil:
+		if p.template, err = expr.ParseTemplate(c.Template, captures); err != nil {
+			return nil, fmt.Errorf("template %w", err)
+		}
 	}
 	return p, nil
 }
 
 var errNoObject = errors.New("not an object")
 
-// decode reads a payload into an event's arguments.
-func (c *payloadCodec) decode(b []byte, enc wamp.Encoding) (wamp.Payload, error) {
-	if len(b) == 0 {
-		return wamp.Payload{}, nil
-	}
-	v, err := c.format.value(b)
+// read reads a payload that is not empty into an event's arguments. It leaves
+// in scope what conditions may ask for.
+func (c *payloadCodec) read(b []byte, scope *expr.Scope) (wamp.List, wamp.Dict, error) {
+	v, err := c.value(b, scope)
 	if err != nil {
-		return wamp.Payload{}, err
+		return nil, nil, err
 	}
 	switch c.into {
 	case IntoKwArgs:
 		d, ok := v.(map[string]any)
 		if !ok {
-			return wamp.Payload{}, errNoObject
+			return nil, nil, errNoObject
 		}
-		return wamp.NewPayload(enc, nil, d)
+		return nil, d, nil
 	case IntoEnvelope:
-		args, kwargs, err := openEnvelope(v)
-		if err != nil {
-			return wamp.Payload{}, err
+		return openEnvelope(v)
+	case ArgsSpread:
+		if list, ok := v.([]any); ok {
+			return list, nil, nil
 		}
-		return wamp.NewPayload(enc, args, kwargs)
 	}
-	return wamp.NewPayload(enc, wamp.List{v}, nil)
+	return wamp.List{v}, nil, nil
+}
+
+// value reads the value that the codec is about.
+func (c *payloadCodec) value(b []byte, scope *expr.Scope) (any, error) {
+	var v any
+	var err error
+	if c.field == nil {
+		v, err = c.format.value(b)
+		scope.Doc = v
+	} else if scope.Doc, err = c.doc.DecodeValue(b); err == nil {
+		found := false
+		if v, found = c.field.Get(scope); !found {
+			return nil, fmt.Errorf("there is no %s", c.field)
+		}
+		v, err = c.interpret(v)
+	}
+	if err != nil {
+		return nil, err
+	}
+	scope.Value = v
+	if c.template != nil {
+		return c.template.Build(scope)
+	}
+	return v, nil
+}
+
+// interpret reads a field of a document as a format of lone values does.
+func (c *payloadCodec) interpret(v any) (any, error) {
+	if !c.plain {
+		return v, nil
+	}
+	b, err := textFormat{}.appendValue(nil, v)
+	if err != nil {
+		return nil, err
+	}
+	return c.format.value(b)
 }
 
 func openEnvelope(v any) (wamp.List, wamp.Dict, error) {
@@ -115,8 +172,9 @@ func openEnvelope(v any) (wamp.List, wamp.Dict, error) {
 	return args, kwargs, nil
 }
 
-// encode writes an event's arguments as a payload.
-func (c *payloadCodec) encode(p wamp.Payload) ([]byte, error) {
+// encode writes an event's arguments as a payload; none at all are an empty
+// one.
+func (c *payloadCodec) encode(p wamp.Payload, scope *expr.Scope) ([]byte, error) {
 	args, kwargs, err := p.Values()
 	if err != nil {
 		return nil, err
@@ -124,13 +182,47 @@ func (c *payloadCodec) encode(p wamp.Payload) ([]byte, error) {
 	if len(args) == 0 && len(kwargs) == 0 {
 		return nil, nil
 	}
-	switch c.into {
-	case IntoKwArgs:
-		d, err := object(args, kwargs)
+	return c.write(args, kwargs, scope)
+}
+
+// write writes arguments as a payload.
+func (c *payloadCodec) write(args wamp.List, kwargs wamp.Dict, scope *expr.Scope) ([]byte, error) {
+	scope.Args, scope.KwArgs = args, kwargs
+	if len(args) > 0 {
+		scope.Value = args[0]
+	}
+	if c.template != nil {
+		scope.Doc = map[string]any{"args": args, "kwargs": kwargs}
+		v, err := c.template.Build(scope)
 		if err != nil {
 			return nil, err
 		}
-		return c.format.appendValue(nil, d)
+		return c.format.appendValue(nil, v)
+	}
+	v, err := c.gather(args, kwargs)
+	if err != nil || c.field == nil {
+		if err != nil {
+			return nil, err
+		}
+		return c.format.appendValue(nil, v)
+	}
+	if c.plain {
+		b, err := c.format.appendValue(nil, v)
+		if err != nil {
+			return nil, err
+		}
+		if _, isNumber := c.format.(numberFormat); !isNumber {
+			v = string(b)
+		}
+	}
+	return c.doc.AppendValue(nil, c.field.Build(v))
+}
+
+// gather makes one value of arguments.
+func (c *payloadCodec) gather(args wamp.List, kwargs wamp.Dict) (any, error) {
+	switch c.into {
+	case IntoKwArgs:
+		return object(args, kwargs)
 	case IntoEnvelope:
 		d := wamp.Dict{}
 		if len(args) > 0 {
@@ -139,15 +231,18 @@ func (c *payloadCodec) encode(p wamp.Payload) ([]byte, error) {
 		if len(kwargs) > 0 {
 			d["kwargs"] = kwargs
 		}
-		return c.format.appendValue(nil, d)
+		return d, nil
 	}
 	switch len(args) {
 	case 0:
-		return nil, errors.New("the event has keyword arguments only; use into: kwargs or envelope")
+		if len(kwargs) == 0 {
+			return nil, nil
+		}
+		return nil, errors.New("there are keyword arguments only; use into: kwargs or envelope")
 	case 1:
-		return c.format.appendValue(nil, args[0])
+		return args[0], nil
 	}
-	return c.format.appendValue(nil, args)
+	return args, nil
 }
 
 // object is the keyword arguments, with the positional ones beside them: a

@@ -7,14 +7,27 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/postern-iot/postern/bridge/expr"
 	"github.com/postern-iot/postern/wamp"
 	"github.com/postern-iot/postern/wamp/codec"
 )
 
+// decode reads a payload into an event's.
+func (c *payloadCodec) decode(b []byte) (wamp.Payload, error) {
+	if len(b) == 0 {
+		return wamp.Payload{}, nil
+	}
+	args, kwargs, err := c.read(b, &expr.Scope{})
+	if err != nil {
+		return wamp.Payload{}, err
+	}
+	return wamp.NewPayload(codec.CBOR, args, kwargs)
+}
+
 func codecOf(t testing.TB, typ, into string) *payloadCodec {
 	t.Helper()
 	c := Codec{Type: typ, True: "ON", False: "OFF"}
-	p, err := newPayloadCodec(c, into)
+	p, err := newPayloadCodec(c, into, func(string) bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +69,7 @@ func TestCodecsThereAndBack(t *testing.T) {
 		{"msgpack", IntoArgs, "\x93\x01\x02\x03", wamp.List{wamp.List{int64(1), int64(2), int64(3)}}, nil, ""},
 	} {
 		pc := codecOf(t, c.typ, c.into)
-		p, err := pc.decode([]byte(c.payload), codec.CBOR)
+		p, err := pc.decode([]byte(c.payload))
 		if err != nil {
 			t.Errorf("%s into %s: decode %q: %v", c.typ, c.into, c.payload, err)
 			continue
@@ -69,7 +82,7 @@ func TestCodecsThereAndBack(t *testing.T) {
 		if want == "" {
 			want = c.payload
 		}
-		if b, err := pc.encode(p); err != nil || string(b) != want {
+		if b, err := pc.encode(p, &expr.Scope{}); err != nil || string(b) != want {
 			t.Errorf("%s into %s: writes %q (%v), want %q", c.typ, c.into, b, err, want)
 		}
 	}
@@ -78,10 +91,10 @@ func TestCodecsThereAndBack(t *testing.T) {
 func TestCodecsEmptyPayload(t *testing.T) {
 	for _, typ := range []string{"auto", "json", "msgpack", "cbor", "text", "number", "bool", "base64", "raw"} {
 		pc := codecOf(t, typ, IntoArgs)
-		if p, err := pc.decode(nil, codec.CBOR); err != nil || p.Size() != 0 {
+		if p, err := pc.decode(nil); err != nil || p.Size() != 0 {
 			t.Errorf("%s: an empty payload is %v, %v", typ, p, err)
 		}
-		if b, err := pc.encode(wamp.Payload{}); err != nil || len(b) != 0 {
+		if b, err := pc.encode(wamp.Payload{}, &expr.Scope{}); err != nil || len(b) != 0 {
 			t.Errorf("%s: no arguments are written %q, %v", typ, b, err)
 		}
 	}
@@ -97,7 +110,7 @@ func TestReadings(t *testing.T) {
 		{"json", IntoKwArgs, `{"seq":7,"unit":"Cel","value":21.5}`},
 		{"json", IntoEnvelope, `{"args":[21.5],"kwargs":{"seq":7,"unit":"Cel"}}`},
 	} {
-		b, err := codecOf(t, c.typ, c.into).encode(reading)
+		b, err := codecOf(t, c.typ, c.into).encode(reading, &expr.Scope{})
 		got, _ := codec.JSON.DecodeValue(b)
 		want, _ := codec.JSON.DecodeValue([]byte(c.want))
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -124,7 +137,7 @@ func TestPayloadsThatCannotCross(t *testing.T) {
 		{"msgpack", IntoArgs, "\xdd\x7f\xff\xff\xff\xc0", "msgpack"},
 		{"cbor", IntoArgs, "\x9a\x7f\xff\xff\xff", "cbor"},
 	} {
-		if p, err := codecOf(t, c.typ, c.into).decode([]byte(c.payload), codec.CBOR); err == nil || !strings.Contains(err.Error(), c.want) {
+		if p, err := codecOf(t, c.typ, c.into).decode([]byte(c.payload)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: decode %q = %v, %v, want an error with %q", c.typ, clip(c.payload), p, err, c.want)
 		}
 	}
@@ -143,7 +156,7 @@ func TestPayloadsThatCannotCross(t *testing.T) {
 		{"raw", IntoArgs, wamp.List{true}, nil, "a boolean is no bytes"},
 		{"text", IntoArgs, wamp.List{wamp.Dict{}}, nil, "a dictionary is no number"},
 	} {
-		if b, err := codecOf(t, c.typ, c.into).encode(payload(t, c.args, c.kwargs)); err == nil || !strings.Contains(err.Error(), c.want) {
+		if b, err := codecOf(t, c.typ, c.into).encode(payload(t, c.args, c.kwargs), &expr.Scope{}); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s into %s: encode %v %v = %q, %v, want an error with %q", c.typ, c.into, c.args, c.kwargs, b, err, c.want)
 		}
 	}
@@ -166,11 +179,11 @@ func FuzzCodecs(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := bytes.Clone(b)
 		for _, pc := range codecs {
-			p, err := pc.decode(b, codec.CBOR)
+			p, err := pc.decode(b)
 			if err != nil {
 				continue
 			}
-			if _, err := pc.encode(p); err != nil {
+			if _, err := pc.encode(p, &expr.Scope{}); err != nil {
 				t.Errorf("%T into %s: %q can be read but not written: %v", pc.format, pc.into, b, err)
 			}
 		}

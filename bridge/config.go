@@ -122,6 +122,7 @@ const (
 	IntoArgs     = "args"
 	IntoKwArgs   = "kwargs"
 	IntoEnvelope = "envelope"
+	ArgsSpread   = "spread" // of calls: a list is all arguments
 )
 
 // What happens to a payload that cannot cross.
@@ -143,6 +144,9 @@ type Map struct {
 	Into      string   `yaml:"into" enum:"args,kwargs,envelope" doc:"args: the payload is the event's only argument. kwargs: it is an object with the keyword arguments (outwards, an argument is added as value). envelope: it is an object with args and kwargs."`
 	Retain    string   `yaml:"retain" enum:"keep,drop,always" doc:"Whether messages sent on are retained: as they came, never, or always. An empty retained message clears."`
 
+	Split  string `yaml:"split" doc:"Inwards, makes one event of every value in an object, however deep: the capture of wamp named here becomes the keys on the way to it." example:"path"`
+	OnlyIf OnlyIf `yaml:"only_if" doc:"Which messages cross; all without it."`
+
 	OnBadPayload string `yaml:"on_bad_payload" enum:"drop,dead_letter" doc:"What happens to a payload that cannot be read or written; either way it is counted."`
 }
 
@@ -150,7 +154,19 @@ type Map struct {
 func (m *Map) SetDefaults() {
 	m.Direction, m.QoS = orElse(m.Direction, In), 1
 	m.Codec.SetDefaults()
-	m.Into, m.Retain, m.OnBadPayload = orElse(m.Into, IntoArgs), orElse(m.Retain, RetainKeep), orElse(m.OnBadPayload, BadDrop)
+	m.Into, m.Retain, m.OnBadPayload = orElse(m.Into, IntoArgs), orElse(m.Retain, RetainKeep), orElse(m.OnBadPayload, BadDeadLetter)
+}
+
+// OnlyIf says which of a map's messages cross. All its conditions must hold,
+// except that heartbeat lets through what on_change and change hold back. Each
+// topic or URI is looked at for itself; what clears always crosses.
+type OnlyIf struct {
+	Expression  string        `yaml:"expression" doc:"A condition: $value is the first argument, inwards $.path a place in the payload, outwards $.args[0] and $.kwargs.unit; {capture}, $previous (the value that crossed last), numbers, texts in quotes, == != < <= > >= && || ! + - * / % and abs()." example:"$value > 3 && {dev} != \"test\""`
+	OnChange    bool          `yaml:"on_change" doc:"Only what differs from what crossed last."`
+	Change      float64       `yaml:"change" min:"0" doc:"Only numbers that differ from the one that crossed last by at least so much; other values when they differ at all." example:"0.2"`
+	Sample      int           `yaml:"sample" min:"0" max:"1000000" doc:"Only the first of so many."`
+	MinInterval time.Duration `yaml:"min_interval" min:"0s" doc:"At most one in so long; what comes in between is left out."`
+	Heartbeat   time.Duration `yaml:"heartbeat" min:"0s" doc:"A message crosses unchanged when the last crossed so long ago."`
 }
 
 // Codec says how a payload is written in MQTT. An empty payload is an event
@@ -159,6 +175,9 @@ type Codec struct {
 	Type  string `yaml:"type" short:"true" enum:"auto,json,msgpack,cbor,text,number,bool,base64,raw" doc:"auto reads JSON, else text, else bytes, and writes text and bytes as they are and the rest as JSON."`
 	True  string `yaml:"true" doc:"What bool writes for true; read without regard to case."`
 	False string `yaml:"false" doc:"What bool writes for false."`
+
+	Field    string `yaml:"field" doc:"The place in a JSON payload (MessagePack or CBOR with those types) where the value is; outwards, a payload is made that has nothing else. The other types read and write the text that is there." example:"$.ENERGY.Power"`
+	Template any    `yaml:"template" doc:"What is built instead of the value as it came: inwards of the payload ($.temperature), outwards of the event ($.args[0], $.kwargs.unit); also $value, $topic, $uri, $now, $now_ms, and {capture} within texts. See bridge.md."`
 }
 
 // SetDefaults fills in what the file need not say.

@@ -26,7 +26,7 @@ func (t *Task) event(e *client.Event) {
 			t.gauge.drop(BadPayload, 1, nil, e.Topic, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
 		}
 	}()
-	m, d := t.table.ToMQTT(e.Topic, e.Payload, e.Details.Retained || wamp.AsBool(e.Details.Extra, RetainedLive))
+	m, d := t.table.ToMQTT(e.Topic, e.Payload, e.Details.Retained || wamp.AsBool(e.Details.Extra, RetainedLive), time.Now())
 	switch {
 	case d.Reason == NoMap:
 		return // a subscription may cover more than the maps
@@ -160,7 +160,7 @@ func (t *Task) deliver(ctx context.Context, sess session, r *Received) bool {
 		t.gauge.drop(Echo, 1, nil, r.Topic, nil)
 		return true
 	}
-	e, d := t.table.ToWAMP(r.Topic, r.Payload, r.Retained)
+	events, d := t.table.ToWAMP(nil, r.Topic, r.Payload, r.Retained, time.Now())
 	if d.Reason != Mapped {
 		t.gauge.drop(d.Reason, 1, d.Map, r.Topic, d.Err)
 		if d.Reason == BadPayload {
@@ -174,16 +174,18 @@ func (t *Task) deliver(ctx context.Context, sess session, r *Received) bool {
 		t.gauge.drop(Unchanged, 1, d.Map, r.Topic, nil)
 		return true
 	}
-	err := t.publish(ctx, sess, e, r.QoS > 0)
-	if err == nil {
-		t.gauge.in.Add(1)
-		return true
+	for _, e := range events {
+		err := t.publish(ctx, sess, e, r.QoS > 0)
+		if err == nil {
+			t.gauge.in.Add(1)
+			continue
+		}
+		if ctx.Err() != nil && r.QoS > 0 {
+			return false
+		}
+		t.gauge.drop(Refused, 1, d.Map, r.Topic, err)
+		t.reject(r, d.Map, err)
 	}
-	if ctx.Err() != nil && r.QoS > 0 {
-		return false
-	}
-	t.gauge.drop(Refused, 1, d.Map, r.Topic, err)
-	t.reject(r, d.Map, err)
 	return true
 }
 

@@ -216,3 +216,17 @@ func appendCut(dst []string, s string, sep byte) []string {
 		dst, s = append(dst, s[:i]), s[i+1:]
 	}
 }
+
+// captured is what the capture called name takes of levels that match.
+func (p *pattern) captured(name string, levels []string) (string, bool) {
+	for i, s := range p.segs {
+		switch {
+		case s.kind == literal || s.text != name || i > len(levels):
+		case s.kind == rest:
+			return strings.Join(levels[i:], "/"), true
+		case i < len(levels):
+			return levels[i], true
+		}
+	}
+	return "", false
+}

@@ -17,6 +17,9 @@ type route struct {
 	wamp   pattern
 	except []pattern
 	codec  *payloadCodec
+	filter *filter // nil for none
+	scoped bool    // the codec or the filter may ask for captures
+	leaves int     // the slot of the capture that split fills
 }
 
 // Problem is something about a configuration that people should know. A Fatal
@@ -67,9 +70,17 @@ func compile(index int, m Map, uris wamp.URIRule) (*route, []Problem) {
 		}
 		r.except = append(r.except, p)
 	}
-	if r.codec, err = newPayloadCodec(m.Codec, m.Into); err != nil {
+	captured := func(name string) bool { return r.mqtt.captures(name) || name != m.Split && r.wamp.captures(name) }
+	if r.codec, err = newPayloadCodec(m.Codec, m.Into, captured); err != nil {
 		fatal("codec", "", "%v", err)
 	}
+	if m.OnlyIf != (OnlyIf{}) {
+		if r.filter, err = newFilter(m.OnlyIf, captured); err != nil {
+			fatal("only_if.expression", "", "%v", err)
+		}
+	}
+	r.scoped = m.Codec.Template != nil || r.filter != nil
+	r.checkShape(fatal)
 	if len(problems) == 0 {
 		r.assignSlots(fatal)
 	}
@@ -77,6 +88,34 @@ func compile(index int, m Map, uris wamp.URIRule) (*route, []Problem) {
 		return nil, problems
 	}
 	return r, nil
+}
+
+// checkShape refuses what can be written down but makes no sense.
+func (r *route) checkShape(fatal func(key, hint, format string, a ...any)) {
+	outwards := r.Direction != In
+	if r.Direction == Both && r.Codec.Template != nil {
+		fatal("codec.template", "write one map for each direction", "builds one way, but the map goes both ways")
+	}
+	if outwards && r.codec != nil && r.codec.field != nil && !r.codec.field.Builds() {
+		fatal("codec.field", "use a template", "%q cannot be written: a list has to be built whole", r.Codec.Field)
+	}
+	if r.Split == "" {
+		return
+	}
+	last := segment{}
+	if n := len(r.wamp.segs); n > 0 {
+		last = r.wamp.segs[n-1]
+	}
+	switch {
+	case outwards:
+		fatal("split", "", "splits what arrives; the map needs direction: in")
+	case last.kind != rest || last.text != r.Split:
+		fatal("split", "such as site.{dev}.{"+r.Split+"...}", "names {%s...}, with which wamp must end", r.Split)
+	case r.mqtt.captures(r.Split):
+		fatal("split", "", "names {%s}, which mqtt captures", r.Split)
+	case r.Into != IntoArgs || r.Codec.Template != nil:
+		fatal("split", "", "makes an event with one argument of each value: it needs into: args, and no template")
+	}
 }
 
 func (p *pattern) badLevel() string {
@@ -116,6 +155,9 @@ func (r *route) assignSlots(fatal func(key, hint, format string, a ...any)) {
 				kinds[s.text] = s.kind
 			}
 			s.slot = slots[s.text]
+			if s.text == r.Split {
+				r.leaves = s.slot
+			}
 			if kinds[s.text] != s.kind {
 				fatal("wamp", "use the same form on both sides", "has {%s} where mqtt has {%s...}, or the reverse", s.text, s.text)
 			}
@@ -123,7 +165,7 @@ func (r *route) assignSlots(fatal func(key, hint, format string, a ...any)) {
 	}
 	lacks := func(key string, built, given *pattern) {
 		for _, s := range built.segs {
-			if s.kind != literal && !given.captures(s.text) {
+			if s.kind != literal && !given.captures(s.text) && s.text != r.Split {
 				fatal(key, "", "has {%s}, which %q does not capture", s.text, given.text)
 			}
 		}

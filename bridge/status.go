@@ -118,7 +118,7 @@ func (g *gauge) drop(why Reason, n int, m *Map, name string, err error) {
 		return
 	}
 	g.dropped[why].Add(uint64(n))
-	if why == NoMap || why == Unchanged || why == Echo {
+	if why == NoMap || why == Unchanged || why == Echo || why == Filtered {
 		return // as configured, or as it should be
 	}
 	now := time.Now()

@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"errors"
+	"time"
 
+	"github.com/postern-iot/postern/bridge/expr"
 	"github.com/postern-iot/postern/wamp"
 )
 
@@ -24,12 +26,13 @@ const (
 	Unchanged          // a retained message that was passed on before
 	Stale              // a retained event that the map does not keep
 	Overrun            // events that came faster than they could be queued
+	Filtered           // held back by the map's filter
 	reasonCount = iota
 )
 
 var reasonNames = [reasonCount]string{
 	"mapped", "no_map", "bad_topic", "bad_uri", "bad_payload", "offline", "queue_full",
-	"backlog", "refused", "echo", "unchanged", "stale", "overrun",
+	"backlog", "refused", "echo", "unchanged", "stale", "overrun", "filtered",
 }
 
 // String is the reason's name in counters.
@@ -57,8 +60,8 @@ type Subscription struct {
 	Match   wamp.Match
 }
 
-// Table is the mapping for one broker. It has no state and may be used by
-// several goroutines.
+// Table is the mapping for one broker. Its only state is what the filters of its
+// maps remember; it may be used by several goroutines.
 type Table struct {
 	rule    wamp.URIRule
 	enc     wamp.Encoding
@@ -95,7 +98,7 @@ func NewTable(broker string, maps []Map, uris wamp.URIRule, enc wamp.Encoding) (
 
 // ToMQTT says what an event becomes. An event without arguments becomes an
 // empty payload; retained, that clears. retained is the event's own flag.
-func (t *Table) ToMQTT(uri string, p wamp.Payload, retained bool) (Message, Decision) {
+func (t *Table) ToMQTT(uri string, p wamp.Payload, retained bool, now time.Time) (Message, Decision) {
 	if wamp.Reserved(uri) {
 		return Message{}, Decision{Reason: NoMap}
 	}
@@ -114,28 +117,81 @@ func (t *Table) ToMQTT(uri string, p wamp.Payload, retained bool) (Message, Deci
 			return Message{}, Decision{Reason: BadURI, Map: &r.Map, Err: errNoTopicOfURI}
 		}
 		m := Message{Topic: topic, QoS: byte(r.QoS), Retain: r.retain(retained)}
-		var err error
-		if m.Payload, err = r.codec.encode(p); err != nil {
-			return m, Decision{Reason: BadPayload, Map: &r.Map, Err: err}
-		}
-		return m, Decision{Map: &r.Map}
+		d := t.encode(r, &m, uri, p, now)
+		return m, d
 	}
 	return Message{}, Decision{Reason: NoMap}
 }
 
-// ToWAMP says what an MQTT message becomes. An empty payload becomes an event
-// without arguments; retained, that clears.
-func (t *Table) ToWAMP(topic string, payload []byte, retained bool) (Event, Decision) {
-	r, uri, d := t.findTopic(topic)
+// encode fills in the payload, and asks the filter.
+func (t *Table) encode(r *route, m *Message, uri string, p wamp.Payload, now time.Time) Decision {
+	scope := expr.Scope{URI: uri, Topic: m.Topic, Now: now}
+	if r.scoped {
+		// The topic has the levels unescaped.
+		scope.Capture = r.capturesOf(m.Topic, uri, alphabetOf(t.rule))
+	}
+	var err error
+	if m.Payload, err = r.codec.encode(p, &scope); err != nil {
+		return Decision{Reason: BadPayload, Map: &r.Map, Err: err}
+	}
+	if r.filter != nil {
+		scope.Doc = map[string]any{"args": scope.Args, "kwargs": scope.KwArgs}
+		if !r.filter.passes(uri, len(m.Payload) == 0, &scope) {
+			return Decision{Reason: Filtered, Map: &r.Map}
+		}
+	}
+	return Decision{Map: &r.Map}
+}
+
+// ToWAMP appends to dst the events that an MQTT message becomes: one, unless
+// its map splits it, or the filter holds it back. An empty payload becomes an
+// event without arguments; retained, that clears.
+func (t *Table) ToWAMP(dst []Event, topic string, payload []byte, retained bool, now time.Time) ([]Event, Decision) {
+	var caps [maxCaptures]span
+	r, uri, d := t.findTopic(topic, &caps)
 	if d.Reason != Mapped {
-		return Event{}, d
+		return dst, d
+	}
+	scope := expr.Scope{Topic: topic, URI: uri, Now: now}
+	if r.scoped {
+		scope.Capture = r.capturesOf(topic, uri, alphabetOf(t.rule))
 	}
 	e := Event{Topic: uri, Retain: r.retain(retained)}
-	var err error
-	if e.Payload, err = r.codec.decode(payload, t.enc); err != nil {
-		return e, Decision{Reason: BadPayload, Map: &r.Map, Err: err}
+	if len(payload) == 0 {
+		if r.Split != "" {
+			return dst, d // what it would clear is not known
+		}
+		if r.filter != nil {
+			r.filter.passes(uri, true, &scope)
+		}
+		return append(dst, e), d
 	}
-	return e, d
+	args, kwargs, err := r.codec.read(payload, &scope)
+	if err != nil {
+		return dst, Decision{Reason: BadPayload, Map: &r.Map, Err: err}
+	}
+	if r.Split != "" {
+		return t.split(dst, r, topic, &caps, args[0], e.Retain, &scope)
+	}
+	return t.append(dst, r, e, args, kwargs, &scope)
+}
+
+// append appends the event unless the filter holds it back.
+func (t *Table) append(dst []Event, r *route, e Event, args wamp.List, kwargs wamp.Dict, scope *expr.Scope) ([]Event, Decision) {
+	if r.filter != nil {
+		scope.Value, scope.Args, scope.KwArgs = nil, args, kwargs
+		if len(args) > 0 {
+			scope.Value = args[0]
+		}
+		if !r.filter.passes(e.Topic, false, scope) {
+			return dst, Decision{Reason: Filtered, Map: &r.Map}
+		}
+	}
+	var err error
+	if e.Payload, err = wamp.NewPayload(t.enc, args, kwargs); err != nil {
+		return dst, Decision{Reason: BadPayload, Map: &r.Map, Err: err}
+	}
+	return append(dst, e), Decision{Map: &r.Map}
 }
 
 // takes reports whether a message on topic would cross to WAMP.
@@ -143,11 +199,14 @@ func (t *Table) takes(topic string) bool {
 	if len(t.in) == 0 {
 		return false
 	}
-	_, _, d := t.findTopic(topic)
+	var caps [maxCaptures]span
+	_, _, d := t.findTopic(topic, &caps)
 	return d.Reason == Mapped
 }
 
-func (t *Table) findTopic(topic string) (*route, string, Decision) {
+// findTopic finds the map that takes a topic, and the URI that it makes of it:
+// none where it splits.
+func (t *Table) findTopic(topic string, caps *[maxCaptures]span) (*route, string, Decision) {
 	if !validTopic(topic) {
 		return nil, "", Decision{Reason: BadTopic, Err: errNoTopic}
 	}
@@ -155,13 +214,15 @@ func (t *Table) findTopic(topic string) (*route, string, Decision) {
 		return nil, "", Decision{Reason: BadTopic, Err: errLongTopic}
 	}
 	var cut, cutURI [maxLevels]string
-	var caps [maxCaptures]span
 	levels := appendCut(cut[:0], topic, '/')
 	for _, r := range t.in {
-		if !r.matchTopic(levels, &caps) {
+		if !r.matchTopic(levels, caps) {
 			continue
 		}
-		uri := t.uri(r, levels, &caps)
+		if r.Split != "" {
+			return r, "", Decision{Map: &r.Map}
+		}
+		uri := t.uri(r, levels, caps)
 		if !t.rule.ValidURI(uri) || wamp.Reserved(uri) {
 			return nil, "", Decision{Reason: BadTopic, Map: &r.Map, Err: errNoURIOfTopic}
 		}

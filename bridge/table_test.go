@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/postern-iot/postern/wamp"
 	"github.com/postern-iot/postern/wamp/codec"
@@ -29,6 +30,15 @@ func tableOf(t testing.TB, maps ...Map) *Table {
 		}
 	}
 	return table
+}
+
+// toWAMP is the one event that a message becomes.
+func (t *Table) toWAMP(topic string, payload []byte, retained bool) (Event, Decision) {
+	events, d := t.ToWAMP(nil, topic, payload, retained, time.Time{})
+	if len(events) != 1 {
+		return Event{}, d
+	}
+	return events[0], d
 }
 
 func payload(t testing.TB, args wamp.List, kwargs wamp.Dict) wamp.Payload {
@@ -58,11 +68,11 @@ func TestNamesInAndOut(t *testing.T) {
 		{"fixed", "com.fixed", "fixed", "com.fixed"},
 	} {
 		table := tableOf(t, mapOf(Both, c.mqtt, c.wamp))
-		e, d := table.ToWAMP(c.topic, []byte("1"), false)
+		e, d := table.toWAMP(c.topic, []byte("1"), false)
 		if d.Reason != Mapped || e.Topic != c.uri {
 			t.Errorf("%s ↔ %s: %q becomes %q (%v, %v), want %q", c.mqtt, c.wamp, c.topic, e.Topic, d.Reason, d.Err, c.uri)
 		}
-		m, d := table.ToMQTT(c.uri, payload(t, wamp.List{int64(1)}, nil), false)
+		m, d := table.ToMQTT(c.uri, payload(t, wamp.List{int64(1)}, nil), false, time.Time{})
 		if d.Reason != Mapped || m.Topic != c.topic {
 			t.Errorf("%s ↔ %s: %q becomes %q (%v, %v), want %q", c.mqtt, c.wamp, c.uri, m.Topic, d.Reason, d.Err, c.topic)
 		}
@@ -71,7 +81,7 @@ func TestNamesInAndOut(t *testing.T) {
 
 func TestFlattening(t *testing.T) {
 	table := tableOf(t, mapOf(In, "plant/{line}/{x...}", "com.line.{line}"))
-	if e, d := table.ToWAMP("plant/3/a/b/c", nil, false); d.Reason != Mapped || e.Topic != "com.line.3" {
+	if e, d := table.toWAMP("plant/3/a/b/c", nil, false); d.Reason != Mapped || e.Topic != "com.line.3" {
 		t.Errorf("got %q, %v", e.Topic, d.Reason)
 	}
 }
@@ -98,7 +108,7 @@ func TestNamesRefused(t *testing.T) {
 		{everything, "wamp/x", BadTopic},
 		{everything, "wamp", BadTopic},
 	} {
-		if _, d := c.table.ToWAMP(c.topic, nil, false); d.Reason != c.want {
+		if _, d := c.table.toWAMP(c.topic, nil, false); d.Reason != c.want {
 			t.Errorf("topic %q: %v, want %v", clip(c.topic), d.Reason, c.want)
 		}
 	}
@@ -121,7 +131,7 @@ func TestNamesRefused(t *testing.T) {
 		{everything, "wamp.session.on_join", NoMap},
 		{everything, "wamp", NoMap},
 	} {
-		if _, d := c.table.ToMQTT(c.uri, wamp.Payload{}, false); d.Reason != c.want {
+		if _, d := c.table.ToMQTT(c.uri, wamp.Payload{}, false, time.Time{}); d.Reason != c.want {
 			t.Errorf("URI %q: %v, want %v", clip(c.uri), d.Reason, c.want)
 		}
 	}
@@ -133,11 +143,11 @@ func TestFirstMatchWinsAndExcept(t *testing.T) {
 		mapOf(Both, "s/{x...}", "second.{x...}"),
 	)
 	for topic, uri := range map[string]string{"s/a": "first.a", "s/debug": "second.debug", "s/a/b": "second.a.b"} {
-		if e, d := table.ToWAMP(topic, nil, false); e.Topic != uri {
+		if e, d := table.toWAMP(topic, nil, false); e.Topic != uri {
 			t.Errorf("%q becomes %q (%v), want %q", topic, e.Topic, d.Reason, uri)
 		}
 	}
-	if m, d := table.ToMQTT("first.debug", wamp.Payload{}, false); d.Reason != NoMap {
+	if m, d := table.ToMQTT("first.debug", wamp.Payload{}, false, time.Time{}); d.Reason != NoMap {
 		t.Errorf("first.debug becomes %q", m.Topic)
 	}
 }
@@ -148,17 +158,17 @@ func TestRetain(t *testing.T) {
 		flag, want bool
 	}{{RetainKeep, true, true}, {RetainKeep, false, false}, {RetainDrop, true, false}, {RetainAlways, false, true}} {
 		table := tableOf(t, mapOf(Both, "a/{x}", "b.{x}", func(m *Map) { m.Retain = c.policy }))
-		e, _ := table.ToWAMP("a/1", []byte("1"), c.flag)
-		m, _ := table.ToMQTT("b.1", payload(t, wamp.List{true}, nil), c.flag)
+		e, _ := table.toWAMP("a/1", []byte("1"), c.flag)
+		m, _ := table.ToMQTT("b.1", payload(t, wamp.List{true}, nil), c.flag, time.Time{})
 		if e.Retain != c.want || m.Retain != c.want {
 			t.Errorf("%s, flag %v: in %v, out %v, want %v", c.policy, c.flag, e.Retain, m.Retain, c.want)
 		}
 	}
 	table := tableOf(t, mapOf(Both, "a/{x}", "b.{x}"))
-	if e, _ := table.ToWAMP("a/1", nil, true); !e.Retain || e.Payload.Size() != 0 {
+	if e, _ := table.toWAMP("a/1", nil, true); !e.Retain || e.Payload.Size() != 0 {
 		t.Errorf("an empty retained message becomes %+v, want a retained event without arguments", e)
 	}
-	if m, _ := table.ToMQTT("b.1", wamp.Payload{}, true); !m.Retain || len(m.Payload) != 0 {
+	if m, _ := table.ToMQTT("b.1", wamp.Payload{}, true, time.Time{}); !m.Retain || len(m.Payload) != 0 {
 		t.Errorf("a retained event without arguments becomes %+v, want an empty retained message", m)
 	}
 }
@@ -237,7 +247,7 @@ func TestMapProblems(t *testing.T) {
 		{mapOf(In, "a", "b", func(m *Map) { m.Except = []string{"c.{"} }), "maps[0].except[0]", "write a capture"},
 		{mapOf(In, "a", "b", func(m *Map) { m.Codec.Type = "xml" }), "maps[0].codec", "not known"},
 		{mapOf(In, "a", "b", func(m *Map) { m.Codec.Type, m.Into = "text", IntoKwArgs }), "maps[0].codec", "args only"},
-		{mapOf(In, "a", "b", func(m *Map) { m.Codec = Codec{"bool", "x", "X"} }), "maps[0].codec", "two different words"},
+		{mapOf(In, "a", "b", func(m *Map) { m.Codec = Codec{Type: "bool", True: "1", False: "1"} }), "maps[0].codec", "two different words"},
 	} {
 		_, ps := NewTable("b", []Map{c.m}, wamp.LooseURIs, codec.CBOR)
 		if len(ps) == 0 || !ps[0].Fatal || ps[0].Path != c.path || !strings.Contains(ps[0].Message, c.want) {
@@ -384,19 +394,19 @@ func FuzzTable(f *testing.F) {
 	}
 	table := tableOf(f, mapOf(Both, "v1/{site}/{rest...}", "com.{site}.{rest...}"), mapOf(Both, "{t...}", "mqtt.{t...}"))
 	f.Fuzz(func(t *testing.T, name string, body []byte) {
-		if e, d := table.ToWAMP(name, body, true); d.Reason == Mapped {
+		if e, d := table.toWAMP(name, body, true); d.Reason == Mapped {
 			if !wamp.LooseURIs.ValidURI(e.Topic) || wamp.Reserved(e.Topic) {
 				t.Fatalf("%q becomes %q", name, e.Topic)
 			}
-			if m, d := table.ToMQTT(e.Topic, e.Payload, true); d.Reason != Mapped || m.Topic != name {
+			if m, d := table.ToMQTT(e.Topic, e.Payload, true, time.Time{}); d.Reason != Mapped || m.Topic != name {
 				t.Fatalf("%q becomes %q becomes %q (%v)", name, e.Topic, m.Topic, d.Reason)
 			}
 		}
-		if m, d := table.ToMQTT(name, wamp.Payload{}, false); d.Reason == Mapped {
+		if m, d := table.ToMQTT(name, wamp.Payload{}, false, time.Time{}); d.Reason == Mapped {
 			if !validTopic(m.Topic) {
 				t.Fatalf("%q becomes %q", name, m.Topic)
 			}
-			if e, d := table.ToWAMP(m.Topic, nil, false); d.Reason != Mapped || e.Topic != name {
+			if e, d := table.toWAMP(m.Topic, nil, false); d.Reason != Mapped || e.Topic != name {
 				t.Fatalf("%q becomes %q becomes %q (%v)", name, m.Topic, e.Topic, d.Reason)
 			}
 		}
@@ -415,7 +425,7 @@ func BenchmarkToMQTT(b *testing.B) {
 	table, p := benchTable(b), payload(b, wamp.List{21.5}, wamp.Dict{"unit": "Cel", "seq": int64(7)})
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, d := table.ToMQTT("com.site10.thermo.temperature.now", p, false); d.Reason != Mapped {
+		if _, d := table.ToMQTT("com.site10.thermo.temperature.now", p, false, time.Time{}); d.Reason != Mapped {
 			b.Fatal(d)
 		}
 	}
@@ -425,7 +435,7 @@ func BenchmarkToWAMP(b *testing.B) {
 	table, p := benchTable(b), []byte(`{"temperature":21.5,"unit":"Cel"}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, d := table.ToWAMP("site10/thermo/temperature/now", p, false); d.Reason != Mapped {
+		if _, d := table.toWAMP("site10/thermo/temperature/now", p, false); d.Reason != Mapped {
 			b.Fatal(d)
 		}
 	}

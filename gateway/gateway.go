@@ -18,7 +18,6 @@ import (
 	"github.com/postern-iot/postern/gateway/config"
 	"github.com/postern-iot/postern/router"
 	"github.com/postern-iot/postern/router/realm"
-	"github.com/postern-iot/postern/wamp"
 	"github.com/postern-iot/postern/wamp/client"
 	"github.com/postern-iot/postern/wamp/transport"
 	"github.com/postern-iot/postern/web"
@@ -117,13 +116,7 @@ func (g *Gateway) newBridge() error {
 			return err
 		}
 	}
-	uris := wamp.LooseURIs
-	for _, r := range g.cfg.Router.Realms {
-		if r.Name == g.realm && r.URIs == "strict" {
-			uris = wamp.StrictURIs
-		}
-	}
-	g.bridge, err = bridge.New(g.cfg.Bridge, bridge.Host{Realm: g.realm, Dial: g.Dial("bridge"), URIs: uris, Brokers: brokers, Log: g.log})
+	g.bridge, err = bridge.New(g.cfg.Bridge, bridge.Host{Realm: g.realm, Dial: g.Dial("bridge"), URIs: g.cfg.URIs(), Brokers: brokers, Log: g.log})
 	return err
 }
 

@@ -80,6 +80,22 @@ func TestWithoutGateway(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "broken.yaml"), []byte("lisen: {}\nlog: {level: loud}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	fleet := `realms: [{name: realm1, anonymous: full}]
+bridge:
+  brokers: [{name: plant, urls: ["tcp://127.0.0.1:1"]}]
+  maps:
+    - {name: sensors, brokers: plant, direction: in, mqtt: "tele/{dev}/SENSOR", wamp: "site.{dev}.{path...}", split: path, except: "site.{dev}.Time"}
+    - name: readings
+      brokers: plant
+      direction: out
+      mqtt: gw/{device}/{reading}
+      wamp: device.{device}.{reading}
+      codec: {type: json, template: {v: "$.args[0]"}}
+      only_if: {expression: $value > 0.2}
+`
+	if err := os.WriteFile(filepath.Join(dir, "fleet.yaml"), []byte(fleet), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, s := range []step{
 		{"version", 0, "postern ", ""},
 		{"--help", 0, "Available Commands", ""},
@@ -105,6 +121,15 @@ func TestWithoutGateway(t *testing.T) {
 		{"check", 0, "postern.yaml is sound: 3 devices", ""},
 		{"check -c broken.yaml", 2, "", `broken.yaml:1:1: unknown key "lisen"`},
 		{"check -c broken.yaml", 2, "", "broken.yaml:2:14: log.level"},
+		{"bridge map tele/kitchen/SENSOR -c fleet.yaml --payload {\"AM2301\":{\"Temperature\":21.5},\"Time\":\"now\"}", 0,
+			`→ site.kitchen.AM2301.Temperature {"args":[21.5]}`, ""},
+		{"bridge map tele/kitchen/SENSOR -c fleet.yaml", 0, "map sensors: yes, with dev = kitchen\n  → site.kitchen.{path...}", ""},
+		{"bridge map tele/kitchen/STATE -c fleet.yaml", 1, `map sensors: no, "tele/{dev}/SENSOR" has "SENSOR" where the name has "STATE"`, ""},
+		{"bridge map device.host.load -c fleet.yaml --payload 0.42", 0, `→ gw/host/load (QoS 1) {"v":0.42}`, ""},
+		{"bridge map device.host.load -c fleet.yaml --payload 0.1", 1, "nothing: filtered", ""},
+		{"bridge map device.host.load -c fleet.yaml --payload {", 2, "", "is no JSON"},
+		{"bridge map x -c fleet.yaml --broker y", 2, "", `no broker "y"; there are: plant, embedded`},
+		{"bridge map", 2, "", "a topic or a URI is missing"},
 		{"run -c broken.yaml", 2, "", `did you mean "listen"?`},
 		{"run -c none.yaml", 2, "", "no such file"},
 	} {

@@ -22,6 +22,7 @@ import (
 	"github.com/postern-iot/postern/devices"
 	"github.com/postern-iot/postern/devices/sim"
 	"github.com/postern-iot/postern/router"
+	"github.com/postern-iot/postern/wamp"
 	"github.com/postern-iot/postern/wamp/transport"
 )
 
@@ -151,6 +152,16 @@ func (c *Config) HomeRealm() string {
 		return c.Router.Realms[0].Name
 	}
 	return c.Realm
+}
+
+// URIs is how strictly the realm of the devices and the bridge checks URIs.
+func (c *Config) URIs() wamp.URIRule {
+	for _, r := range c.Router.Realms {
+		if r.Name == c.HomeRealm() && r.URIs == "strict" {
+			return wamp.StrictURIs
+		}
+	}
+	return wamp.LooseURIs
 }
 
 // Validate checks addresses, and that nobody gets rights by accident.
