@@ -24,8 +24,10 @@ var allowed = map[string][]string{
 	"router":       {"router/realm", "wamp/*"},
 
 	"devices":        {"wamp/*"},
+	"devices/bus":    {"devices"},
 	"devices/gpio":   {"devices", "wamp"},
-	"devices/i2c":    {"devices", "devices/gpio", "wamp"},
+	"devices/i2c":    {"devices", "devices/bus", "devices/gpio", "wamp"},
+	"devices/spi":    {"devices", "devices/bus", "wamp"},
 	"devices/serial": {"devices", "wamp"},
 	"devices/sim":    {"devices", "wamp"},
 	"devices/system": {"devices", "wamp"},
@@ -55,8 +57,8 @@ var only = map[string][]string{
 	"github.com/spf13/cobra":              {"cmd/postern"},
 	"github.com/vmihailenco/msgpack/v5":   {"wamp/codec"},
 	"github.com/fxamacker/cbor/v2":        {"wamp/codec"},
-	"periph.io/x/conn/v3":                 {"devices/gpio", "devices/i2c"},
-	"periph.io/x/host/v3":                 {"devices/i2c"},
+	"periph.io/x/conn/v3":                 {"devices/gpio", "devices/i2c", "devices/spi"},
+	"periph.io/x/host/v3":                 {"devices/i2c", "devices/spi"},
 }
 
 // never lists what a package must not import from anywhere: the realm stays a

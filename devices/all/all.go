@@ -10,6 +10,7 @@ import (
 	"github.com/postern-iot/postern/devices/i2c"
 	"github.com/postern-iot/postern/devices/serial"
 	"github.com/postern-iot/postern/devices/sim"
+	"github.com/postern-iot/postern/devices/spi"
 	"github.com/postern-iot/postern/devices/system"
 )
 
@@ -20,6 +21,7 @@ func Table() *devices.Table {
 	t, err := devices.NewTable(slices.Concat(
 		gpio.Drivers(chips),
 		i2c.Drivers(),
+		spi.Drivers(),
 		[]devices.Driver{
 			serial.Lines(),
 			system.Driver(),

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/bus"
 )
 
 // References are to Texas Instruments' data sheet SBAS444.
@@ -127,8 +128,8 @@ func (a *ads1115) start(ctx context.Context, c *conn) error {
 	return err
 }
 
-func (a *ads1115) measure(ctx context.Context, c *conn) ([]value, error) {
-	values := make([]value, 0, len(a.channels))
+func (a *ads1115) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
+	values := make([]bus.Value, 0, len(a.channels))
 	for i := range a.channels {
 		ch := &a.channels[i]
 		raw, err := a.convert(ctx, c, ch)
@@ -136,12 +137,12 @@ func (a *ads1115) measure(ctx context.Context, c *conn) ([]value, error) {
 			return nil, err
 		}
 		if raw == adsFullHigh || raw == adsFullLow {
-			values = append(values, value{reading: ch.Name, err: fmt.Errorf("input %s is beyond its range of %g V", ch.Input, ch.Range)})
+			values = append(values, bus.Value{Reading: ch.Name, Err: fmt.Errorf("input %s is beyond its range of %g V", ch.Input, ch.Range)})
 			continue
 		}
 		// Section 8.1.3: full scale is 2^15.
 		volts := float64(raw) * ch.Range / 32768
-		values = append(values, value{reading: ch.Name, v: volts*ch.Scale + ch.Offset})
+		values = append(values, bus.Value{Reading: ch.Name, V: volts*ch.Scale + ch.Offset})
 	}
 	return values, nil
 }
@@ -152,7 +153,7 @@ func (a *ads1115) convert(ctx context.Context, c *conn, ch *ADS1115Channel) (int
 		return 0, err
 	}
 	for wait, polls := adsWait, 0; polls < adsPolls; wait, polls = time.Millisecond, polls+1 {
-		if err := pause(ctx, wait); err != nil {
+		if err := bus.Pause(ctx, wait); err != nil {
 			return 0, err
 		}
 		status, err := c.word(ctx, adsConfig)
@@ -160,12 +161,12 @@ func (a *ads1115) convert(ctx context.Context, c *conn, ch *ADS1115Channel) (int
 			return 0, err
 		}
 		if status&^adsStart != config&^adsStart {
-			return 0, fmt.Errorf("the chip at address %v of I2C bus %s has lost its setting: does another program use it?", c.addr, c.bus.name)
+			return 0, fmt.Errorf("the chip at address %v of I2C bus %s has lost its setting: does another program use it?", c.addr, c.bus.Name())
 		}
 		if status&adsStart != 0 {
 			raw, err := c.word(ctx, adsConversion)
 			return int16(raw), err
 		}
 	}
-	return 0, fmt.Errorf("the chip at address %v of I2C bus %s does not end its conversion", c.addr, c.bus.name)
+	return 0, fmt.Errorf("the chip at address %v of I2C bus %s does not end its conversion", c.addr, c.bus.Name())
 }

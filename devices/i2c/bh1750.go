@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/bus"
 )
 
 // References are to Rohm's technical note of the BH1750FVI.
@@ -44,11 +45,11 @@ func (bh1750) start(ctx context.Context, c *conn) error {
 	return c.write(ctx, 0x01) // power on, p. 5
 }
 
-func (bh1750) measure(ctx context.Context, c *conn) ([]value, error) {
+func (bh1750) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 	if err := c.write(ctx, 0x20); err != nil { // once, 1 lx resolution, p. 5
 		return nil, err
 	}
-	if err := pause(ctx, 180*time.Millisecond); err != nil { // the longest, p. 2
+	if err := bus.Pause(ctx, 180*time.Millisecond); err != nil { // the longest, p. 2
 		return nil, err
 	}
 	b, err := c.tx(ctx, nil, 2)
@@ -57,7 +58,7 @@ func (bh1750) measure(ctx context.Context, c *conn) ([]value, error) {
 	}
 	raw := uint16(b[0])<<8 | uint16(b[1])
 	if raw == 0xFFFF {
-		return []value{within("illuminance", 65535/1.2, 0, 54612)}, nil
+		return []bus.Value{bus.Within("illuminance", 65535/1.2, 0, 54612)}, nil
 	}
-	return []value{within("illuminance", round(float64(raw)/1.2, 1), 0, 54612)}, nil // p. 7
+	return []bus.Value{bus.Within("illuminance", bus.Round(float64(raw)/1.2, 1), 0, 54612)}, nil // p. 7
 }

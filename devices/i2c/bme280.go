@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/bus"
 )
 
 // References are to Bosch's data sheets BST-BME280-DS002 and BST-BMP280-DS001;
@@ -105,7 +106,7 @@ func (b *bme280) start(ctx context.Context, c *conn) error {
 	case idBMP280, 0x56, 0x57: // the latter two are samples
 		b.humid = false
 	default:
-		return fmt.Errorf("the chip at address %v of I2C bus %s has the id %#02x, not that of a BME280 (0x60) or BMP280 (0x58)", c.addr, c.bus.name, id[0])
+		return fmt.Errorf("the chip at address %v of I2C bus %s has the id %#02x, not that of a BME280 (0x60) or BMP280 (0x58)", c.addr, c.bus.Name(), id[0])
 	}
 	if err := c.write(ctx, boschReset, 0xB6); err != nil {
 		return err
@@ -134,7 +135,7 @@ func (b *bme280) start(ctx context.Context, c *conn) error {
 // awaitClear waits, then polls until the bits of a register are zero.
 func awaitClear(ctx context.Context, c *conn, reg, bits byte, wait time.Duration) error {
 	for range 20 {
-		if err := pause(ctx, wait); err != nil {
+		if err := bus.Pause(ctx, wait); err != nil {
 			return err
 		}
 		b, err := c.read(ctx, reg, 1)
@@ -146,10 +147,10 @@ func awaitClear(ctx context.Context, c *conn, reg, bits byte, wait time.Duration
 		}
 		wait = 2 * time.Millisecond
 	}
-	return fmt.Errorf("the chip at address %v of I2C bus %s stays busy", c.addr, c.bus.name)
+	return fmt.Errorf("the chip at address %v of I2C bus %s stays busy", c.addr, c.bus.Name())
 }
 
-func (b *bme280) measure(ctx context.Context, c *conn) ([]value, error) {
+func (b *bme280) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 	over := byte(slices.Index(oversamplings, b.oversampling) + 1)
 	quantities := 2
 	if b.humid {
@@ -183,20 +184,20 @@ func (b *bme280) measure(ctx context.Context, c *conn) ([]value, error) {
 	}
 	t, fine := b.cal.temperature(rawT)
 	// The ranges are those of DS002 tables 2 to 4.
-	values := []value{
-		within("temperature", round(t, 2), -40, 85),
-		within("pressure", round(b.cal.pressure(rawP, fine), 2), 30_000, 110_000),
+	values := []bus.Value{
+		bus.Within("temperature", bus.Round(t, 2), -40, 85),
+		bus.Within("pressure", bus.Round(b.cal.pressure(rawP, fine), 2), 30_000, 110_000),
 	}
 	switch {
 	case !b.humidity:
 	case !b.humid:
-		values = append(values, value{reading: "humidity", err: errors.New("the chip is a BMP280, which has no humidity; the type bmp280 is for it")})
+		values = append(values, bus.Value{Reading: "humidity", Err: errors.New("the chip is a BMP280, which has no humidity; the type bmp280 is for it")})
 	default:
 		rawH := int32(d[6])<<8 | int32(d[7])
 		if rawH == 0x8000 {
-			values = append(values, value{reading: "humidity", err: errors.New("the chip has not measured it")})
+			values = append(values, bus.Value{Reading: "humidity", Err: errors.New("the chip has not measured it")})
 		} else {
-			values = append(values, within("humidity", round(b.cal.humidity(rawH, fine), 2), 0, 100))
+			values = append(values, bus.Within("humidity", bus.Round(b.cal.humidity(rawH, fine), 2), 0, 100))
 		}
 	}
 	return values, nil

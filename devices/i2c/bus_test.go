@@ -1,7 +1,6 @@
 package i2c
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -16,6 +15,7 @@ import (
 	periph "periph.io/x/conn/v3/i2c"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/bus"
 )
 
 // faulty is a bus of models on which an address may hang.
@@ -77,7 +77,7 @@ func TestHangingDevice(t *testing.T) {
 			t.Errorf("the neighbour measured %d times in a second", n)
 		}
 		// More of them, until no more are begun.
-		for range maxStuck - 1 {
+		for range bus.MaxStuck - 1 {
 			<-start(t, b.open("bme280", func(any) {})).result
 		}
 		err = <-start(t, b.open("bme280", func(any) {})).result
@@ -197,13 +197,22 @@ func TestBusByName(t *testing.T) {
 	}
 }
 
+// However a bus is written, it is the same one.
 func TestClaims(t *testing.T) {
 	a := &BME280Params{Common: newCommon(0x76)}
-	b := &RegistersParams{Bus: "1", Address: 0x76}
 	other := &SHT3xParams{newCommon(0x44)}
-	found := devices.CheckClaims([]devices.Entry{{Params: a}, {Params: other}, {Params: b}})
-	if len(found) != 1 || found[0].Claim != "i2c:/dev/i2c-1/0x76" || found[0].Second != 2 {
-		t.Errorf("have %+v", found)
+	for _, spelling := range []string{"1", "01", "I2C1", "i2c-1", "/dev/i2c-1", "/dev/i2c-01"} {
+		b := &RegistersParams{Bus: spelling, Address: 0x76}
+		found := devices.CheckClaims([]devices.Entry{{Params: a}, {Params: other}, {Params: b}})
+		if len(found) != 1 || found[0].Claim != "i2c:/dev/i2c-1/0x76" || found[0].Second != 2 {
+			t.Errorf("%s: have %+v", spelling, found)
+		}
+	}
+	for _, another := range []string{"2", "i2c-11", "tiny-usb", "sim"} {
+		b := &RegistersParams{Bus: another, Address: 0x76}
+		if found := devices.CheckClaims([]devices.Entry{{Params: a}, {Params: b}}); len(found) != 0 {
+			t.Errorf("%s: have %+v", another, found)
+		}
 	}
 }
 
@@ -232,13 +241,5 @@ func TestValidate(t *testing.T) {
 		if have := strings.Join(paths, " "); have != c.paths {
 			t.Errorf("%+v: have %q\nwant %q", c.params, have, c.paths)
 		}
-	}
-}
-
-func TestPause(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := pause(ctx, time.Hour); !errors.Is(err, context.Canceled) {
-		t.Error(err)
 	}
 }

@@ -194,7 +194,7 @@ func TestINA219Calibration(t *testing.T) {
 		}
 	}
 	v := newINA219(0.1, 3.2).values([5]uint16{inaShunt: 0xFFFF, inaBus: 0, inaCurrent: 0x8000, inaPower: 0})
-	if v[0].v != 0.0 || v[1].v.(float64) > -3.1 || v[3].v != -1e-5 {
+	if v[0].V != 0.0 || v[1].V.(float64) > -3.1 || v[3].V != -1e-5 {
 		t.Errorf("have %v", v)
 	}
 }
@@ -245,7 +245,7 @@ func TestRegisters(t *testing.T) {
 		{Register{Type: "f32", Scale: 1}, []byte{0x7F, 0xC0, 0, 0}, nil},
 		{Register{Type: "u8", Scale: 1, Max: 100}, []byte{101}, nil},
 	} {
-		if have := c.r.value(c.b); have.v != c.want || (c.want == nil) != (have.err != nil) {
+		if have := c.r.value(c.b); have.V != c.want || (c.want == nil) != (have.Err != nil) {
 			t.Errorf("%+v of %x: have %+v", c.r, c.b, have)
 		}
 	}

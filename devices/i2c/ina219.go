@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/bus"
 )
 
 // References are to Texas Instruments' data sheet SBOS448.
@@ -98,7 +99,7 @@ func (i *ina219) start(ctx context.Context, c *conn) error {
 	if err := c.setWord(ctx, inaConfig, inaReset); err != nil {
 		return err
 	}
-	if err := pause(ctx, time.Millisecond); err != nil {
+	if err := bus.Pause(ctx, time.Millisecond); err != nil {
 		return err
 	}
 	config, err := c.word(ctx, inaConfig)
@@ -106,7 +107,7 @@ func (i *ina219) start(ctx context.Context, c *conn) error {
 		return err
 	}
 	if config != 0x399F { // section 8.6.2.1
-		return fmt.Errorf("the chip at address %v of I2C bus %s is not an INA219: its setting after a reset is %#04x, not 0x399f", c.addr, c.bus.name, config)
+		return fmt.Errorf("the chip at address %v of I2C bus %s is not an INA219: its setting after a reset is %#04x, not 0x399f", c.addr, c.bus.Name(), config)
 	}
 	return i.setUp(ctx, c)
 }
@@ -118,10 +119,10 @@ func (i *ina219) setUp(ctx context.Context, c *conn) error {
 	if err := c.setWord(ctx, inaCalibration, i.calibration); err != nil {
 		return err
 	}
-	return pause(ctx, 10*time.Millisecond) // twice 4.26 ms, table 5
+	return bus.Pause(ctx, 10*time.Millisecond) // twice 4.26 ms, table 5
 }
 
-func (i *ina219) measure(ctx context.Context, c *conn) ([]value, error) {
+func (i *ina219) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 	// A dip of the supply resets the chip: without its calibration it would
 	// report a current of zero.
 	cal, err := c.word(ctx, inaCalibration)
@@ -143,18 +144,18 @@ func (i *ina219) measure(ctx context.Context, c *conn) ([]value, error) {
 	v := i.values(raw)
 	if raw[inaBus]&1 != 0 { // OVF, section 8.6.3.2
 		overflow := errors.New("the current is larger than max_current")
-		v[1], v[2] = value{reading: "current", err: overflow}, value{reading: "power", err: overflow}
+		v[1], v[2] = bus.Value{Reading: "current", Err: overflow}, bus.Value{Reading: "power", Err: overflow}
 	}
 	return v, nil
 }
 
 // values converts the registers, as in table 8.
-func (i *ina219) values(raw [5]uint16) []value {
-	return []value{
-		within("voltage", float64(raw[inaBus]>>3)*4/1000, 0, 32),
-		{reading: "current", v: significant(float64(int16(raw[inaCurrent])) * i.lsb)},
-		{reading: "power", v: significant(float64(raw[inaPower]) * 20 * i.lsb)},
-		within("shunt_voltage", round(float64(int16(raw[inaShunt]))*10e-6, 5), -inaMaxShunt, inaMaxShunt),
+func (i *ina219) values(raw [5]uint16) []bus.Value {
+	return []bus.Value{
+		bus.Within("voltage", float64(raw[inaBus]>>3)*4/1000, 0, 32),
+		{Reading: "current", V: significant(float64(int16(raw[inaCurrent])) * i.lsb)},
+		{Reading: "power", V: significant(float64(raw[inaPower]) * 20 * i.lsb)},
+		bus.Within("shunt_voltage", bus.Round(float64(int16(raw[inaShunt]))*10e-6, 5), -inaMaxShunt, inaMaxShunt),
 	}
 }
 

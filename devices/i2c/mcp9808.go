@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/bus"
 )
 
 // References are to Microchip's data sheet DS25095.
@@ -56,7 +57,7 @@ func (mcp9808) start(ctx context.Context, c *conn) error {
 		return err
 	}
 	if maker != 0x0054 || device>>8 != 0x04 { // registers 5-5 and 5-6
-		return fmt.Errorf("the chip at address %v of I2C bus %s is not an MCP9808: it has the ids %#04x and %#04x", c.addr, c.bus.name, maker, device)
+		return fmt.Errorf("the chip at address %v of I2C bus %s is not an MCP9808: it has the ids %#04x and %#04x", c.addr, c.bus.Name(), maker, device)
 	}
 	if err := c.setWord(ctx, mcpConfig, 0); err != nil { // measures all the time, no alert
 		return err
@@ -64,15 +65,15 @@ func (mcp9808) start(ctx context.Context, c *conn) error {
 	if err := c.write(ctx, mcpResolution, 3); err != nil {
 		return err
 	}
-	return pause(ctx, 300*time.Millisecond) // a conversion takes 250 ms, register 5-7
+	return bus.Pause(ctx, 300*time.Millisecond) // a conversion takes 250 ms, register 5-7
 }
 
-func (mcp9808) measure(ctx context.Context, c *conn) ([]value, error) {
+func (mcp9808) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 	raw, err := c.word(ctx, mcpAmbient)
 	if err != nil {
 		return nil, err
 	}
-	return []value{within("temperature", mcpCelsius(raw), -40, 125)}, nil
+	return []bus.Value{bus.Within("temperature", mcpCelsius(raw), -40, 125)}, nil
 }
 
 // mcpCelsius is register 5-4: 13 bits in two's complement, the upper three are

@@ -13,6 +13,8 @@ import (
 
 	periph "periph.io/x/conn/v3/i2c"
 	"periph.io/x/host/v3/sysfs"
+
+	"github.com/postern-iot/postern/devices/bus"
 )
 
 // openBus opens a bus of the machine by its device or its adapter's name.
@@ -113,18 +115,18 @@ func isNACK(err error) bool { return isErrno(err, syscall.ENXIO, remoteIO) }
 const remoteIO = syscall.Errno(121)
 
 // explain says what a transaction's failure means.
-func explain(bus string, addr Address, err error) error {
-	number, numbered := strings.CutPrefix(bus, busPrefix)
+func explain(name string, addr Address, err error) error {
+	number, numbered := strings.CutPrefix(name, busPrefix)
 	if !numbered {
 		number = "N, with N from i2cdetect -l"
 	}
 	switch {
 	case isNACK(err):
-		return fmt.Errorf("nothing answers at address %v of I2C bus %s: check the wiring (SDA, SCL, 3.3 V, ground) and the address (i2cdetect -y %s): %w", addr, bus, number, err)
-	case isErrno(err, syscall.ETIMEDOUT), errors.Is(err, errDeadline):
-		return fmt.Errorf("I2C bus %s hangs at address %v: SDA or SCL may be held low; check the wiring and the pull-ups, and take the power off the chips: %w", bus, addr, err)
+		return fmt.Errorf("nothing answers at address %v of I2C bus %s: check the wiring (SDA, SCL, 3.3 V, ground) and the address (i2cdetect -y %s): %w", addr, name, number, err)
+	case isErrno(err, syscall.ETIMEDOUT), errors.Is(err, bus.ErrDeadline):
+		return fmt.Errorf("I2C bus %s hangs at address %v: SDA or SCL may be held low; check the wiring and the pull-ups, and take the power off the chips: %w", name, addr, err)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return err // explained when it was opened
 	}
-	return fmt.Errorf("I2C bus %s, address %v: %w", bus, addr, err)
+	return fmt.Errorf("I2C bus %s, address %v: %w", name, addr, err)
 }

@@ -40,14 +40,18 @@ func (c *Common) Claims() []string {
 // Simulate implements devices.Simulator.
 func (c *Common) Simulate() { c.Bus = simBus }
 
-// canonicalBus is one name for what can be written in several ways.
+// canonicalBus is one name for what can be written in several ways: 1, i2c-1,
+// I2C1 (as periph writes it) and /dev/i2c-1.
 func canonicalBus(bus string) string {
 	if bus == simBus {
 		return bus
 	}
-	number := bus
-	for _, prefix := range []string{busPrefix, "i2c-"} {
-		number = strings.TrimPrefix(number, prefix)
+	number := strings.ToLower(bus)
+	for _, prefix := range []string{busPrefix, "i2c-", "i2c"} {
+		if rest, ok := strings.CutPrefix(number, prefix); ok {
+			number = rest
+			break
+		}
 	}
 	if n, err := strconv.ParseUint(number, 10, 16); err == nil {
 		return busPrefix + strconv.FormatUint(n, 10)

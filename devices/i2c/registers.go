@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/bus"
 )
 
 // RegistersParams are the parameters of an "i2c-registers".
@@ -151,15 +152,15 @@ func (r *registers) start(ctx context.Context, c *conn) error {
 		if err := c.write(ctx, append([]byte{s.Register}, s.Bytes...)...); err != nil {
 			return err
 		}
-		if err := pause(ctx, s.Wait); err != nil {
+		if err := bus.Pause(ctx, s.Wait); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *registers) measure(ctx context.Context, c *conn) ([]value, error) {
-	values := make([]value, 0, len(r.fields))
+func (r *registers) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
+	values := make([]bus.Value, 0, len(r.fields))
 	for i := range r.fields {
 		f := &r.fields[i]
 		b, err := c.read(ctx, f.Register, registerTypes[f.Type])
@@ -172,7 +173,7 @@ func (r *registers) measure(ctx context.Context, c *conn) ([]value, error) {
 }
 
 // value decodes the bytes of the register.
-func (r *Register) value(b []byte) value {
+func (r *Register) value(b []byte) bus.Value {
 	if r.Endian == "little" {
 		slices.Reverse(b)
 	}
@@ -199,9 +200,9 @@ func (r *Register) value(b []byte) value {
 	v = v*r.Scale + r.Offset
 	switch {
 	case math.IsNaN(v) || math.IsInf(v, 0):
-		return value{reading: r.Name, err: errors.New("the register holds no finite number")}
+		return bus.Value{Reading: r.Name, Err: errors.New("the register holds no finite number")}
 	case (r.Min != 0 || r.Max != 0) && (v < r.Min || v > r.Max):
-		return value{reading: r.Name, err: fmt.Errorf("%.6g is out of range, %g to %g", v, r.Min, r.Max)}
+		return bus.Value{Reading: r.Name, Err: fmt.Errorf("%.6g is out of range, %g to %g", v, r.Min, r.Max)}
 	}
-	return value{reading: r.Name, v: v}
+	return bus.Value{Reading: r.Name, V: v}
 }

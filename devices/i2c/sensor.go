@@ -3,46 +3,19 @@ package i2c
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math"
-	"time"
 
 	periph "periph.io/x/conn/v3/i2c"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/bus"
 )
-
-// maxFailures is how many measurements in a row may fail before the device is
-// given up and opened anew.
-const maxFailures = 3
 
 // chip is the protocol of one type of sensor.
 type chip interface {
 	// start identifies the chip and sets it up.
 	start(ctx context.Context, c *conn) error
 	// measure takes all readings.
-	measure(ctx context.Context, c *conn) ([]value, error)
-}
-
-// value is what was measured of one reading, or why there is nothing.
-type value struct {
-	reading string
-	v       any
-	err     error
-}
-
-// within is a measured value that the chip can have only from lo to hi.
-func within(reading string, v, lo, hi float64) value {
-	if math.IsNaN(v) || v < lo || v > hi {
-		return value{reading: reading, err: fmt.Errorf("%.6g is out of the chip's range, %g to %g", v, lo, hi)}
-	}
-	return value{reading: reading, v: v}
-}
-
-// round rounds to a step that is no coarser than what the chip resolves.
-func round(v float64, decimals int) float64 {
-	scale := math.Pow10(decimals)
-	return math.Round(v*scale) / scale
+	measure(ctx context.Context, c *conn) ([]bus.Value, error)
 }
 
 // sensor is a device that measures in intervals.
@@ -64,7 +37,7 @@ func (s *sensor) Halt() error { return nil }
 
 // Run implements devices.Device.
 func (s *sensor) Run(ctx context.Context, out devices.Outlet) error {
-	c, release := s.pool.connect(&s.common)
+	c, release := connect(s.pool, &s.common)
 	defer release()
 	if err := s.chip.start(ctx, c); err != nil {
 		if ctx.Err() != nil {
@@ -72,49 +45,9 @@ func (s *sensor) Run(ctx context.Context, out devices.Outlet) error {
 		}
 		return err
 	}
-	running, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
-	ready, failures := false, 0
-	devices.Every(running, s.common.Interval, func(time.Time) {
-		if running.Err() != nil {
-			return
-		}
-		values, err := s.chip.measure(running, c)
-		switch {
-		case running.Err() != nil:
-			return
-		case err == nil:
-			if !ready || failures > 0 {
-				ready, failures = true, 0
-				out.Ready()
-			}
-			publish(out, values)
-			return
-		}
-		if failures++; !ready || failures >= maxFailures {
-			giveUp(err)
-			return
-		}
-		out.Degraded(err)
-		for _, r := range s.readings {
-			out.Fault(r.Name, err)
-		}
+	return bus.Poll(ctx, out, s.common.Interval, s.readings, func(ctx context.Context) ([]bus.Value, error) {
+		return s.chip.measure(ctx, c)
 	})
-	if ctx.Err() != nil {
-		return nil
-	}
-	return context.Cause(running)
-}
-
-func publish(out devices.Outlet, values []value) {
-	now := time.Now()
-	for _, v := range values {
-		if v.err != nil {
-			out.Fault(v.reading, v.err)
-		} else {
-			out.Emit(v.reading, v.v, devices.Sample{Time: now})
-		}
-	}
 }
 
 // Drivers returns the drivers of this package. Their devices share the busses.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/bus"
 )
 
 // References are to Sensirion's data sheet SHT3x-DIS.
@@ -53,13 +54,13 @@ func (s sht3x) start(ctx context.Context, c *conn) error {
 	if err := s.command(ctx, c, shtReset); err != nil {
 		return err
 	}
-	if err := pause(ctx, 2*time.Millisecond); err != nil { // table 5: at most 1.5 ms
+	if err := bus.Pause(ctx, 2*time.Millisecond); err != nil { // table 5: at most 1.5 ms
 		return err
 	}
 	if err := s.command(ctx, c, shtHeaterOff); err != nil {
 		return err
 	}
-	if err := pause(ctx, time.Millisecond); err != nil {
+	if err := bus.Pause(ctx, time.Millisecond); err != nil {
 		return err
 	}
 	b, err := c.tx(ctx, []byte{shtStatus >> 8, shtStatus & 0xFF}, 3)
@@ -76,11 +77,11 @@ func (s sht3x) start(ctx context.Context, c *conn) error {
 	return nil
 }
 
-func (s sht3x) measure(ctx context.Context, c *conn) ([]value, error) {
+func (s sht3x) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 	if err := s.command(ctx, c, shtMeasure); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, 16*time.Millisecond); err != nil { // table 4: at most 15.5 ms
+	if err := bus.Pause(ctx, 16*time.Millisecond); err != nil { // table 4: at most 15.5 ms
 		return nil, err
 	}
 	b, err := c.tx(ctx, nil, 6)
@@ -96,9 +97,9 @@ func (s sht3x) measure(ctx context.Context, c *conn) ([]value, error) {
 		return nil, fmt.Errorf("humidity: %w", err)
 	}
 	// Section 4.13, conversion of signal output.
-	return []value{
-		within("temperature", round(-45+175*float64(t)/65535, 2), -40, 125),
-		within("humidity", round(100*float64(h)/65535, 2), 0, 100),
+	return []bus.Value{
+		bus.Within("temperature", bus.Round(-45+175*float64(t)/65535, 2), -40, 125),
+		bus.Within("humidity", bus.Round(100*float64(h)/65535, 2), 0, 100),
 	}, nil
 }
 
