@@ -154,7 +154,7 @@ func TestTable(t *testing.T) {
 		t.Error(err)
 	}
 	for _, d := range Drivers(NewChips()) {
-		if d.Type == "gpio-input" {
+		if d.Type != "gpio-output" {
 			continue
 		}
 		if _, err := d.Open(devices.Env{}, &OutputParams{Pin: "P1-6"}); err == nil {

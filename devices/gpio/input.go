@@ -19,7 +19,7 @@ import (
 // kernel's and those of chips: a simulated input sees what a simulated output
 // drives.
 func Drivers(chips *Chips) []devices.Driver {
-	return []devices.Driver{inputDriver(chips), outputDriver(chips)}
+	return []devices.Driver{inputDriver(chips), outputDriver(chips), counterDriver(chips), encoderDriver(chips)}
 }
 
 func closePin(p periph.PinIO) {
@@ -56,13 +56,14 @@ func inputDriver(chips *Chips) devices.Driver {
 		Doc: "One line of a GPIO chip as input: a switch, a button, a motion sensor, a pulse output. Raspberry Pi inputs stand 3.3 V at most.\n\n" +
 			"A switch to ground wants `pull: up` and `active_low: true`, and `debounce: 10ms`. The kernel stamps, counts and debounces the edges; " +
 			"where it cannot debounce, the gateway does.\n\n" +
+			"A button may have the readings `press`, `long_press` and `double_click` beside the level: each is there when its parameter is set.\n\n" +
 			"With `chip: sim` the line exists inside the gateway only. It follows a `gpio-output` with `chip: sim` of the same pin, " +
 			"and has one procedure more, `simulate(level)`.",
-		Example: "name: door\ntype: gpio-input\npin: GPIO17\npull: up\nactive_low: true\ndebounce: 10ms\n",
+		Example: "name: door\ntype: gpio-input\npin: GPIO17\npull: up\nactive_low: true\ndebounce: 10ms\nlong_press: 800ms\n",
 		NewParams: func() any {
 			return newInputParams()
 		},
-		Readings: []devices.Reading{levelReading},
+		Readings: []devices.Reading{levelReading, pressReading, longReading, twiceReading},
 		Open: func(env devices.Env, params any) (devices.Device, error) {
 			p := params.(*InputParams)
 			open, err := chips.opener(p.Pin, p.Chip, LineConfig{
@@ -94,7 +95,19 @@ type input struct {
 	buf    [16]Event
 }
 
-func (d *input) Readings() []devices.Reading { return []devices.Reading{levelReading} }
+func (d *input) Readings() []devices.Reading {
+	readings := []devices.Reading{levelReading}
+	if d.params.Press {
+		readings = append(readings, pressReading)
+	}
+	if d.params.LongPress > 0 {
+		readings = append(readings, longReading)
+	}
+	if d.params.DoubleClick > 0 {
+		readings = append(readings, twiceReading)
+	}
+	return readings
+}
 
 func (d *input) Procedures() []devices.Procedure {
 	if d.sim == nil {
@@ -129,23 +142,39 @@ func (d *input) Run(ctx context.Context, out devices.Outlet) error {
 	out.Ready()
 	out.Emit(levelReading.Name, v, devices.Sample{})
 	flow := edgeFlow{max: max(1, d.params.MaxRate/10), out: out}
-	return d.follow(ctx, edgesOf(pin), &flow)
+	var button *clicks
+	if d.params.clicks() {
+		button = &clicks{press: d.params.Press, long: d.params.LongPress, twice: d.params.DoubleClick, out: out, down: v, told: v}
+	}
+	return d.follow(ctx, edgesOf(pin), &flow, button)
 }
 
-// follow publishes edges until ctx ends.
-func (d *input) follow(ctx context.Context, waiter EdgeWaiter, flow *edgeFlow) error {
+// follow publishes edges, and what they mean for a button that is not nil,
+// until ctx ends.
+func (d *input) follow(ctx context.Context, waiter EdgeWaiter, flow *edgeFlow, button *clicks) error {
 	for {
-		n, err := waiter.WaitEdges(flow.deadline(), d.buf[:])
+		deadline := flow.deadline()
+		if button != nil && !button.due.IsZero() && (deadline.IsZero() || button.due.Before(deadline)) {
+			deadline = button.due
+		}
+		n, err := waiter.WaitEdges(deadline, d.buf[:])
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			flow.expire(time.Now())
+			now := time.Now()
+			flow.expire(now)
+			if button != nil {
+				button.expire(now)
+			}
 		case err != nil:
 			return err
 		}
 		for _, e := range d.buf[:n] {
 			flow.take(e)
+			if button != nil {
+				button.take(e)
+			}
 		}
 	}
 }

@@ -19,6 +19,10 @@ type InputParams struct {
 	Debounce  time.Duration `yaml:"debounce" doc:"how long a level must last before it counts; 0s for every edge"`
 	Buffer    int           `yaml:"buffer" doc:"edges that the kernel keeps until the gateway fetches them"`
 	MaxRate   int           `yaml:"max_rate" doc:"edges published in a second; of more, as from a loose wire, only the newest is, and the others are counted as dropped"`
+
+	Press       bool          `yaml:"press" doc:"true: the line is a button, and has the reading press"`
+	LongPress   time.Duration `yaml:"long_press" doc:"how long a button is held for a long press, which has a reading of its own; 0s for none"`
+	DoubleClick time.Duration `yaml:"double_click" doc:"within which time a second press makes a double click, which has a reading of its own; a press is then told that much later; 0s for none"`
 }
 
 // OutputParams are the parameters of a "gpio-output".
@@ -48,6 +52,7 @@ const (
 	drivePushPull = "push-pull"
 
 	maxDebounce = time.Minute
+	minClick    = 50 * time.Millisecond
 	maxBuffer   = 1 << 16
 	maxMaxRate  = 100_000
 	maxSwitches = 6000 // in a minute
@@ -82,10 +87,23 @@ func (p *InputParams) Validate(report func(path, problem, hint string)) {
 	if p.Buffer < 1 || p.Buffer > maxBuffer {
 		report("buffer", fmt.Sprintf("%d is out of range", p.Buffer), fmt.Sprintf("write a number from 1 to %d", maxBuffer))
 	}
+	for _, t := range []struct {
+		path string
+		d    time.Duration
+	}{{"long_press", p.LongPress}, {"double_click", p.DoubleClick}} {
+		if t.d != 0 && (t.d < minClick || t.d > maxDebounce) {
+			report(t.path, fmt.Sprintf("%v is out of range", t.d), fmt.Sprintf("write 0s, or %v to %v", minClick, maxDebounce))
+		}
+	}
+	if p.clicks() && p.Edge != "both" {
+		report("edge", "presses need both edges", "write edge: both")
+	}
 	if p.MaxRate < 1 || p.MaxRate > maxMaxRate {
 		report("max_rate", fmt.Sprintf("%d is out of range", p.MaxRate), fmt.Sprintf("write a number from 1 to %d", maxMaxRate))
 	}
 }
+
+func (p *InputParams) clicks() bool { return p.Press || p.LongPress > 0 || p.DoubleClick > 0 }
 
 // Validate implements devices.Validator.
 func (p *OutputParams) Validate(report func(path, problem, hint string)) {
