@@ -56,6 +56,9 @@ func (p *CounterParams) Validate(report func(path, problem, hint string)) {
 	}
 }
 
+// Simulate implements devices.Simulator.
+func (p *CounterParams) Simulate() { p.Pin, p.Chip = simulated(p.Pin, p.Chip), simChip }
+
 // Claims implements devices.Claimer.
 func (p *CounterParams) Claims() []string { return claims(p.Pin, p.Chip, "in") }
 

@@ -56,6 +56,11 @@ func (p *EncoderParams) Validate(report func(path, problem, hint string)) {
 	}
 }
 
+// Simulate implements devices.Simulator.
+func (p *EncoderParams) Simulate() {
+	p.A, p.B, p.Chip = simulated(p.A, p.Chip), simulated(p.B, p.Chip), simChip
+}
+
 // Claims implements devices.Claimer.
 func (p *EncoderParams) Claims() []string {
 	return append(claims(p.A, p.Chip, "in"), claims(p.B, p.Chip, "in")...)
