@@ -8,6 +8,7 @@ import (
 	"github.com/postern-iot/postern/devices"
 	"github.com/postern-iot/postern/devices/gpio"
 	"github.com/postern-iot/postern/devices/i2c"
+	"github.com/postern-iot/postern/devices/onewire"
 	"github.com/postern-iot/postern/devices/serial"
 	"github.com/postern-iot/postern/devices/sim"
 	"github.com/postern-iot/postern/devices/spi"
@@ -22,6 +23,7 @@ func Table() *devices.Table {
 		gpio.Drivers(chips),
 		i2c.Drivers(),
 		spi.Drivers(),
+		onewire.Drivers(),
 		[]devices.Driver{
 			serial.Lines(),
 			system.Driver(),
