@@ -52,6 +52,9 @@ type RoleConfig struct {
 	Name        string             `yaml:"name" required:"true" doc:"the role's name"`
 	Permissions []PermissionConfig `yaml:"permissions" doc:"what the role may do; the most specific rule that matches a URI decides, and what none matches is denied"`
 
+	RefuseDiscloseMe bool             `yaml:"refuse_disclose_me" doc:"whether calls and publications of the role that ask for being named (disclose_me) are refused; what a permission discloses is disclosed"`
+	Authorizer       AuthorizerConfig `yaml:"authorizer" doc:"a procedure that decides where no permission of the role does; see authorization.md"`
+
 	ForceReregister bool `yaml:"force_reregister" doc:"whether the role may register, with the option force_reregister, what another session has registered, which loses it"`
 	TrustLevel      *int `yaml:"trust_level" min:"0" doc:"what callees are told about calls from the role, and subscribers about its events, 0 for the least trust; left out for nothing"`
 }
@@ -61,7 +64,19 @@ type PermissionConfig struct {
 	URI   string   `yaml:"uri" doc:"URI or pattern; the empty prefix matches everything"`
 	Match string   `yaml:"match" enum:"exact,prefix,wildcard" doc:"how the pattern matches: exact, prefix (a string prefix), or wildcard (an empty component stands for any one)"`
 	Allow []string `yaml:"allow" enum:"call,register,publish,subscribe" doc:"what is allowed; an empty list denies everything"`
+	// Disclose names sessions to others.
+	Disclose []string `yaml:"disclose" enum:"caller,publisher" doc:"who is always named to the other side: caller to the callee, publisher to the subscribers"`
 }
+
+// AuthorizerConfig is a dynamic authorizer.
+type AuthorizerConfig struct {
+	Procedure string        `yaml:"procedure" doc:"URI of the procedure, which somebody registers in the realm; empty for none"`
+	Timeout   time.Duration `yaml:"timeout" min:"100ms" doc:"how long it may take; nothing is allowed without an answer"`
+	CacheTime time.Duration `yaml:"cache_time" min:"1s" doc:"how long an answer holds that says it may be cached"`
+}
+
+// SetDefaults fills in what the configuration does not say.
+func (c *AuthorizerConfig) SetDefaults() { c.Timeout, c.CacheTime = 5*time.Second, 5*time.Minute }
 
 // RealmLimits bounds what a realm holds.
 type RealmLimits struct {
@@ -206,6 +221,13 @@ func (c *RealmConfig) validate(report func(path, problem, hint string)) {
 		if ro.TrustLevel != nil && *ro.TrustLevel < 0 {
 			report(at+".trust_level", "it is less than 0", "write 0 or more, or leave it out")
 		}
+		if p := ro.Authorizer.Procedure; p != "" && (!wamp.LooseURIs.ValidURI(p) || wamp.Reserved(p)) {
+			report(at+".authorizer.procedure", fmt.Sprintf("%q is no URI of a procedure that can be registered", p),
+				"write components joined by dots, such as com.example.authorize")
+		}
+		if ro.Authorizer.Timeout < 0 || ro.Authorizer.CacheTime < 0 {
+			report(at+".authorizer", "timeout or cache_time is less than 0s", "leave it out for the default")
+		}
 		roles[ro.Name], defined[ro.Name] = true, true
 		for j := range ro.Permissions {
 			ro.Permissions[j].validate(fmt.Sprintf("%s.permissions[%d]", at, j), ro.Permissions[:j], report)
@@ -273,6 +295,9 @@ func (c *PermissionConfig) validate(at string, before []PermissionConfig, report
 	for i, a := range c.Allow {
 		oneOf(report, fmt.Sprintf("%s.allow[%d]", at, i), a, actionNames...)
 	}
+	for i, d := range c.Disclose {
+		oneOf(report, fmt.Sprintf("%s.disclose[%d]", at, i), d, "caller", "publisher")
+	}
 }
 
 func oneOf(report func(path, problem, hint string), path, value string, allowed ...string) {
@@ -318,7 +343,11 @@ func (c *RealmConfig) realm() realm.Config {
 }
 
 func (c *RoleConfig) role() realm.Role {
-	out := realm.Role{Name: c.Name, Takeover: c.ForceReregister}
+	a := c.Authorizer
+	out := realm.Role{
+		Name: c.Name, Takeover: c.ForceReregister, RefuseDiscloseMe: c.RefuseDiscloseMe,
+		Authorizer: realm.Authorizer{Procedure: a.Procedure, Timeout: realm.Time(a.Timeout), Keep: realm.Time(a.CacheTime)},
+	}
 	if c.TrustLevel != nil {
 		level := int64(*c.TrustLevel)
 		out.TrustLevel = &level
@@ -331,6 +360,7 @@ func (c *RoleConfig) role() realm.Role {
 				Call: may("call"), Register: may("register"),
 				Publish: may("publish"), Subscribe: may("subscribe"),
 			},
+			DiscloseCaller: slices.Contains(p.Disclose, "caller"), DisclosePublisher: slices.Contains(p.Disclose, "publisher"),
 		})
 	}
 	return out

@@ -216,9 +216,12 @@ func (s *stage) configure(text string) {
 		Limits     struct{ Subscriptions, Registrations, Calls, Retained, Testaments int }
 		Roles      map[string][]PermissionConfig
 		Takeover   []string
-		Timeouts   struct{ Default, Max string }
-		TrustLevel map[string]int `json:"trust_level"`
-		History    []struct {
+
+		RefuseDiscloseMe []string `json:"refuse_disclose_me"`
+		Authorizers      map[string]struct{ Procedure, Timeout, Cache string }
+		Timeouts         struct{ Default, Max string }
+		TrustLevel       map[string]int `json:"trust_level"`
+		History          []struct {
 			URI, Match    string
 			Events, Bytes int
 		}
@@ -257,6 +260,10 @@ func (s *stage) configure(text string) {
 	for i := range s.cfg.Roles {
 		role := &s.cfg.Roles[i]
 		role.ForceReregister = slices.Contains(c.Takeover, role.Name)
+		role.RefuseDiscloseMe = slices.Contains(c.RefuseDiscloseMe, role.Name)
+		if a, ok := c.Authorizers[role.Name]; ok {
+			role.Authorizer = AuthorizerConfig{Procedure: a.Procedure, Timeout: s.span(a.Timeout), CacheTime: s.span(a.Cache)}
+		}
 		if level, ok := c.TrustLevel[role.Name]; ok {
 			role.TrustLevel = &level
 		}

@@ -34,7 +34,10 @@ func (r *Realm) subscribe(s *Session, m *wamp.Subscribe) {
 	match := m.Options.Match.Normal()
 	fault := r.checkURI(m.Topic, match)
 	if fault == nil {
-		fault = r.authorize(s, actionSubscribe, m.Topic, match)
+		_, fault = r.authorize(s, actionSubscribe, m.Topic, match)
+	}
+	if fault == errWait {
+		return
 	}
 	sub := r.subscriptions.get(match, m.Topic)
 	already := sub != nil && s.subscriptions[sub.id] != nil
@@ -104,23 +107,29 @@ func (r *Realm) dropMember(mem *member) {
 	r.announceNoMember(mem)
 }
 
-// mayPublish says why a session may not publish.
-func (r *Realm) mayPublish(s *Session, m *wamp.Publish) *wamp.Error {
+// mayPublish says why a session may not publish, and whether subscribers learn
+// who it is.
+func (r *Realm) mayPublish(s *Session, m *wamp.Publish) (disclose bool, fault *wamp.Error) {
 	if fault := r.checkURI(m.Topic, wamp.MatchExact); fault != nil {
-		return fault
+		return false, fault
 	}
 	if wamp.Reserved(m.Topic) {
-		return wamp.Errorf(wamp.ErrInvalidURI, "%q is reserved for the router", clip(m.Topic))
+		return false, wamp.Errorf(wamp.ErrInvalidURI, "%q is reserved for the router", clip(m.Topic))
 	}
 	if n := len(m.Options.RKey) + passthruSize(&m.Options.PPT); n > wamp.MaxURI {
-		return wamp.Errorf(wamp.ErrInvalidArgument, "rkey and the ppt options have %d bytes, which is more than %d", n, wamp.MaxURI)
+		return false, wamp.Errorf(wamp.ErrInvalidArgument, "rkey and the ppt options have %d bytes, which is more than %d", n, wamp.MaxURI)
 	}
-	return r.authorize(s, actionPublish, m.Topic, wamp.MatchExact)
+	g, fault := r.authorize(s, actionPublish, m.Topic, wamp.MatchExact)
+	if fault != nil {
+		return false, fault
+	}
+	return r.discloses(s, m.Options.DiscloseMe, g)
 }
 
 func (r *Realm) publish(s *Session, m *wamp.Publish) {
-	if fault := r.mayPublish(s, m); fault != nil {
-		if m.Options.Acknowledge {
+	disclose, fault := r.mayPublish(s, m)
+	if fault != nil {
+		if m.Options.Acknowledge && fault != errWait {
 			r.refuse(s, wamp.KindPublish, m.Request, fault)
 		}
 		return
@@ -131,7 +140,7 @@ func (r *Realm) publish(s *Session, m *wamp.Publish) {
 		to:      newAudience(s, &m.Options),
 		rkey:    m.Options.RKey,
 	}
-	if m.Options.DiscloseMe {
+	if disclose {
 		p.details.Publisher = s.ID
 		p.details.PublisherAuthID = s.Identity.AuthID
 		p.details.PublisherAuthRole = s.Identity.AuthRole

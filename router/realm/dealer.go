@@ -9,13 +9,15 @@ import (
 
 func (r *Realm) call(s *Session, m *wamp.Call) {
 	if wamp.Reserved(m.Procedure) {
-		r.callMeta(s, m)
-		if m.Options.Progress {
+		if waits := r.callMeta(s, m); m.Options.Progress && !waits {
 			s.cutOff(m.Request)
 		}
 		return
 	}
-	c, fault := r.route(s, m)
+	c, disclose, fault := r.route(s, m)
+	if fault == errWait {
+		return
+	}
 	if fault != nil {
 		r.refuse(s, wamp.KindCall, m.Request, fault)
 		if m.Options.Progress {
@@ -25,7 +27,7 @@ func (r *Realm) call(s *Session, m *wamp.Call) {
 	}
 	inv := &invocation{
 		caller: s, call: m.Request,
-		progress: m.Options.ReceiveProgress, disclose: m.Options.DiscloseMe,
+		progress: m.Options.ReceiveProgress, disclose: disclose,
 		pinned: m.Options.RunMode == runModePartition,
 	}
 	if s.calls == nil {
@@ -59,28 +61,33 @@ func (r *Realm) call(s *Session, m *wamp.Call) {
 	}
 }
 
-// route finds the callee that a call goes to, or the error that answers it.
-func (r *Realm) route(s *Session, m *wamp.Call) (*callee, *wamp.Error) {
+// route finds the callee that a call goes to, and whether it is told who calls,
+// or the error that answers the call.
+func (r *Realm) route(s *Session, m *wamp.Call) (c *callee, disclose bool, fault *wamp.Error) {
 	if fault := r.checkURI(m.Procedure, wamp.MatchExact); fault != nil {
-		return nil, fault
+		return nil, false, fault
 	}
-	if fault := r.authorize(s, actionCall, m.Procedure, wamp.MatchExact); fault != nil {
-		return nil, fault
+	g, fault := r.authorize(s, actionCall, m.Procedure, wamp.MatchExact)
+	if fault == nil {
+		disclose, fault = r.discloses(s, m.Options.DiscloseMe, g)
+	}
+	if fault != nil {
+		return nil, false, fault
 	}
 	if len(s.calls) >= r.cfg.Limits.PendingCalls {
-		return nil, wamp.Errorf(ErrLimitExceeded, "the session has %d pending calls, which is the limit", len(s.calls))
+		return nil, false, wamp.Errorf(ErrLimitExceeded, "the session has %d pending calls, which is the limit", len(s.calls))
 	}
 	if fault := checkCall(&m.Options); fault != nil {
-		return nil, fault
+		return nil, false, fault
 	}
 	r.matchedRegs = r.registrations.appendMatches(r.matchedRegs[:0], m.Procedure)
 	defer clear(r.matchedRegs)
 	for _, reg := range r.matchedRegs {
 		if c, fault := r.choose(reg, m); c != nil || fault != nil {
-			return c, fault
+			return c, disclose, fault
 		}
 	}
-	return nil, wamp.Errorf(wamp.ErrNoSuchProcedure, "no callee is registered for %q", clip(m.Procedure))
+	return nil, false, wamp.Errorf(wamp.ErrNoSuchProcedure, "no callee is registered for %q", clip(m.Procedure))
 }
 
 // choose finds the callee of one registration that a call goes to. Neither it

@@ -155,7 +155,7 @@ func (r *Realm) subscriptionGetEvents(c *metaCall) (wamp.List, *wamp.Error) {
 	s := c.caller
 	sub, fault := r.subscriptionOf(c)
 	if fault == nil {
-		fault = r.authorize(s, actionSubscribe, sub.topic, sub.match)
+		_, fault = r.authorize(s, actionSubscribe, sub.topic, sub.match)
 	}
 	if fault != nil {
 		return nil, fault

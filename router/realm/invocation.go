@@ -13,7 +13,7 @@ type invocation struct {
 	via      *callee  // which has it to answer
 	id       wamp.ID  // the callee's request ID
 	progress bool     // the caller asked for progressive results
-	disclose bool     // the caller asked for being named
+	disclose bool     // the caller is named
 	killed   bool     // the callee was asked to break it off, and the caller waits
 	pinned   bool     // no other callee has what the call is about
 	running  bool     // it counts among via's running ones
@@ -41,17 +41,13 @@ func (r *Realm) invoke(inv *invocation, c *callee, out *wamp.Invocation) {
 	c.running++
 	s.invocations[inv.id] = inv
 	out.Request, out.Registration = inv.id, c.of.id
-	if r.discloses(inv) {
+	if inv.disclose || c.discloseCaller { // "Caller Identification"
 		out.Details.Caller = inv.caller.ID
 		out.Details.CallerAuthID = inv.caller.Identity.AuthID
 		out.Details.CallerAuthRole = inv.caller.Identity.AuthRole
 	}
 	r.send(s, out)
 }
-
-// discloses reports whether the callee is told who calls ("Caller
-// Identification").
-func (r *Realm) discloses(inv *invocation) bool { return inv.disclose || inv.via.discloseCaller }
 
 // answered finds the invocation that a callee's message is about: only its own,
 // so that nobody answers for another. An unknown one is a protocol violation
@@ -152,7 +148,7 @@ func (r *Realm) Undeliverable(s *Session, m wamp.Message, cause *wamp.Error, now
 	default:
 		r.giveUp(s)
 	}
-	return r.out
+	return r.done()
 }
 
 // giveUp ends a session that cannot even take what every session must.

@@ -64,13 +64,16 @@ const (
 )
 
 // callMeta answers a call in the namespace that is reserved for the router. It
-// needs a permission like any other.
-func (r *Realm) callMeta(s *Session, m *wamp.Call) {
+// needs a permission like any other; true while that is being asked for.
+func (r *Realm) callMeta(s *Session, m *wamp.Call) (waits bool) {
 	fault := r.checkURI(m.Procedure, wamp.MatchExact)
 	if fault == nil {
-		fault = r.authorize(s, actionCall, m.Procedure, wamp.MatchExact)
+		_, fault = r.authorize(s, actionCall, m.Procedure, wamp.MatchExact)
 	}
 	procedure := r.meta[m.Procedure]
+	if fault == errWait {
+		return true
+	}
 	if fault == nil && procedure == nil {
 		fault = wamp.Errorf(wamp.ErrNoSuchProcedure, "the router has no procedure %q", clip(m.Procedure))
 	}
@@ -88,14 +91,17 @@ func (r *Realm) callMeta(s *Session, m *wamp.Call) {
 	}
 	var results wamp.List
 	if fault == nil {
+		if results, fault = procedure(r, c); fault == errWait {
+			return true
+		}
 		r.stats.Calls++
-		results, fault = procedure(r, c)
 	}
 	if fault != nil {
 		r.refuse(s, wamp.KindCall, m.Request, fault)
-		return
+		return false
 	}
 	r.send(s, &wamp.Result{Request: m.Request, Payload: r.payload(&wamp.Error{Args: results, KwArgs: c.about})})
+	return false
 }
 
 // encode encodes values that the realm itself made.

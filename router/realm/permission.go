@@ -18,6 +18,11 @@ type Role struct {
 	// TrustLevel is what callees are told of calls and subscribers of events
 	// ("Call Trust Levels", "Publication Trust Levels"); nil for nothing.
 	TrustLevel *int64
+	// RefuseDiscloseMe answers calls and publications that ask for disclosure
+	// (disclose_me) with an error; those that a rule discloses are.
+	RefuseDiscloseMe bool
+	// Authorizer decides where no permission does.
+	Authorizer Authorizer
 }
 
 // Permission allows actions on the URIs that a pattern matches; the most
@@ -27,6 +32,9 @@ type Permission struct {
 	URI   string
 	Match wamp.Match
 	Allow Actions
+	// DiscloseCaller names who calls to the callee, and DisclosePublisher who
+	// publishes to the subscribers, whether they ask for it or not.
+	DiscloseCaller, DisclosePublisher bool
 }
 
 // Actions are the four things a session can do with a URI.
@@ -72,10 +80,15 @@ type role struct {
 
 	takeover   bool
 	trustLevel *int64
+	hidden     bool // may not ask for disclosure
+	authorizer Authorizer
 }
 
 func newRole(c Role) (*role, error) {
-	ro := &role{takeover: c.Takeover, trustLevel: c.TrustLevel}
+	ro := &role{takeover: c.Takeover, trustLevel: c.TrustLevel, hidden: c.RefuseDiscloseMe, authorizer: c.Authorizer}
+	if err := ro.authorizer.fill(); err != nil {
+		return nil, err
+	}
 	for i := range c.Permissions {
 		p := c.Permissions[i]
 		p.Match = p.Match.Normal()
@@ -118,32 +131,41 @@ func compareRules(a, b *Permission) int {
 	return len(as) - len(bs)
 }
 
-// allows reports whether the role may do something with one URI.
+// allows reports whether the role may do something with one URI, which a
+// pattern that the session has been granted matches. What no rule is about is up
+// to the authorizer, if there is one, and that has been asked for the pattern.
 func (ro *role) allows(what action, uri string) bool {
 	if ro == nil {
 		return false
 	}
-	ro.scratch = ro.rules.appendMatches(ro.scratch[:0], uri)
-	return len(ro.scratch) > 0 && ro.scratch[0].Allow.allow(what)
+	if rule := ro.rule(uri); rule != nil {
+		return rule.Allow.allow(what)
+	}
+	return ro.authorizer.Procedure != ""
 }
 
-// allowsPattern reports whether the role may subscribe or register a pattern:
-// the most specific rule that covers the whole pattern decides. URIs within
-// the pattern that a more specific rule denies are held back when an event or
-// a call is about one of them.
-func (ro *role) allowsPattern(what action, pattern string, match wamp.Match) bool {
-	if match.Normal() == wamp.MatchExact {
-		return ro.allows(what, pattern)
+// rule is the one that decides about a URI; nil for none.
+func (ro *role) rule(uri string) *Permission {
+	ro.scratch = ro.rules.appendMatches(ro.scratch[:0], uri)
+	if len(ro.scratch) == 0 {
+		return nil
 	}
-	if ro == nil {
-		return false
+	return ro.scratch[0]
+}
+
+// ruleFor is the rule that decides about a whole pattern, nil for none: the most
+// specific one that covers it. URIs within the pattern that a more specific rule
+// denies are held back when an event or a call is about one of them.
+func (ro *role) ruleFor(pattern string, match wamp.Match) *Permission {
+	if match.Normal() == wamp.MatchExact {
+		return ro.rule(pattern)
 	}
 	for _, p := range ro.ordered {
 		if covers(p, pattern, match) {
-			return p.Allow.allow(what)
+			return p
 		}
 	}
-	return false
+	return nil
 }
 
 // covers reports whether rule matches every URI that the pattern matches.
@@ -181,11 +203,47 @@ func literalStart(pattern string) string {
 	return pattern[:at]
 }
 
-// authorize returns the error for a session that may not do what it asks.
-func (r *Realm) authorize(s *Session, what action, uri string, match wamp.Match) *wamp.Error {
-	if s.role.allowsPattern(what, uri, match) {
-		return nil
+// grant is what is known of what a session may do with a URI.
+type grant struct {
+	allow    bool
+	disclose bool // others are told who it is
+}
+
+func (p *Permission) grant(what action) grant {
+	return grant{
+		allow:    p.Allow.allow(what),
+		disclose: what == actionCall && p.DiscloseCaller || what == actionPublish && p.DisclosePublisher,
+	}
+}
+
+// authorize returns the error for a session that may not do what it asks, or
+// that must wait until an authorizer has decided (errWait). Until it has been
+// asked, a message must have no effect: it is handled once more then.
+func (r *Realm) authorize(s *Session, what action, uri string, match wamp.Match) (grant, *wamp.Error) {
+	var g grant
+	if s.role != nil {
+		if rule := s.role.ruleFor(uri, match); rule != nil {
+			g = rule.grant(what)
+		} else if s.role.authorizer.Procedure != "" {
+			var fault *wamp.Error
+			if g, fault = r.judgement(s, what, uri, match); fault != nil {
+				return g, fault
+			}
+		}
+	}
+	if g.allow {
+		return g, nil
 	}
 	r.stats.Denied++
-	return wamp.Errorf(wamp.ErrNotAuthorized, "role %q may not %s %q", clip(s.Identity.AuthRole), what, clip(uri))
+	return g, wamp.Errorf(wamp.ErrNotAuthorized, "role %q may not %s %q", clip(s.Identity.AuthRole), what, clip(uri))
+}
+
+// discloses decides whether a session is named to those who get its call or
+// event: where a rule or the authorizer says so, and where it asks for that and may.
+func (r *Realm) discloses(s *Session, asked bool, g grant) (bool, *wamp.Error) {
+	if asked && !g.disclose && s.role.hidden {
+		r.stats.Denied++
+		return false, wamp.Errorf(wamp.ErrDiscloseMeDisallowed, "role %q may not be disclosed", clip(s.Identity.AuthRole))
+	}
+	return asked || g.disclose, nil
 }

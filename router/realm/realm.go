@@ -10,7 +10,8 @@
 // asked for, shard.go who of several has a resource, registration.go who provides which procedure, dealer.go the way of
 // a call to its callee and back, invocation.go what a callee has to answer,
 // timeout.go until when, stream.go calls that come in parts, reroute.go those
-// that a callee passes on, permission.go what roles may do, revoke.go what they
+// that a callee passes on, permission.go what roles may do,
+// authorizer.go what others decide about that, revoke.go what they
 // may no longer, meta.go and its neighbours the router's own procedures and
 // events, match.go the index of topics and patterns
 // that all of them share. What happens is specified by the transcripts in
@@ -163,6 +164,13 @@ type Realm struct {
 	matchedSubs []*subscription
 	matchedRegs []*registration
 
+	// What authorizers are asked, and have said; see authorizer.go.
+	judge    *Session // in whose name they are called
+	need     *question
+	asked    map[wamp.ID]*waiting // by CALL.Request
+	answers  []wamp.Message
+	verdicts map[question]verdict
+
 	stats Stats
 }
 
@@ -191,6 +199,10 @@ func New(cfg Config) (*Realm, error) {
 
 		subscriptionByID: map[wamp.ID]*subscription{},
 		registrationByID: map[wamp.ID]*registration{},
+
+		judge:    newJudge(),
+		asked:    map[wamp.ID]*waiting{},
+		verdicts: map[question]verdict{},
 	}
 	for _, c := range cfg.History {
 		if err := r.newHistory(c); err != nil {
@@ -258,7 +270,7 @@ func (r *Realm) Step(s *Session, m wamp.Message, now Time) []Effect {
 	r.begin(now)
 	switch s.state {
 	case joined:
-		r.step(s, m)
+		r.take(s, m)
 	case closing:
 		// GOODBYE was sent: everything but the answer is ignored ("Sessions",
 		// state chart, transition 14).
@@ -268,7 +280,7 @@ func (r *Realm) Step(s *Session, m wamp.Message, now Time) []Effect {
 			r.emit(Effect{To: s, End: true})
 		}
 	}
-	return r.out
+	return r.done()
 }
 
 func (r *Realm) step(s *Session, m wamp.Message) {
@@ -317,6 +329,9 @@ func (r *Realm) step(s *Session, m wamp.Message) {
 // checkRequest applies the rule for request IDs; false when the session was
 // aborted for it.
 func (r *Realm) checkRequest(s *Session, id wamp.ID) bool {
+	if s.again {
+		return true // it was checked when it came
+	}
 	next := s.lastRequest + 1
 	if s.lastRequest == wamp.MaxID {
 		next = 1
@@ -347,7 +362,13 @@ func (r *Realm) begin(now Time) {
 
 func (r *Realm) emit(e Effect) { r.out = append(r.out, e) }
 
-func (r *Realm) send(to *Session, m wamp.Message) { r.emit(Effect{To: to, Msg: m}) }
+func (r *Realm) send(to *Session, m wamp.Message) {
+	if to == r.judge {
+		r.answers = append(r.answers, m) // for when this step is over
+		return
+	}
+	r.emit(Effect{To: to, Msg: m})
+}
 
 // refuse answers a request with an error and a text for people.
 func (r *Realm) refuse(to *Session, kind wamp.Kind, request wamp.ID, e *wamp.Error) {

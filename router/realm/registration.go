@@ -46,7 +46,9 @@ func (c *callee) free() bool { return c.concurrency == 0 || c.running < c.concur
 func (r *Realm) register(s *Session, m *wamp.Register) {
 	match := m.Options.Match.Normal()
 	reg := r.registrations.get(match, m.Procedure)
-	if fault := r.mayRegister(s, m, reg); fault != nil {
+	if fault := r.mayRegister(s, m, reg); fault == errWait {
+		return
+	} else if fault != nil {
 		r.refuse(s, wamp.KindRegister, m.Request, fault)
 		return
 	}
@@ -63,6 +65,7 @@ func (r *Realm) register(s *Session, m *wamp.Register) {
 		r.registrationByID[reg.id] = reg
 		r.stats.Registrations++
 	}
+	r.forgetVerdicts(m.Procedure)
 	c := s.registrations[reg.id]
 	added := c == nil
 	if added {
@@ -107,7 +110,7 @@ func (r *Realm) mayRegister(s *Session, m *wamp.Register, reg *registration) *wa
 	if n := len(m.Options.NKey); n > wamp.MaxURI {
 		return wamp.Errorf(wamp.ErrInvalidArgument, "nkey has %d bytes, which is more than %d", n, wamp.MaxURI)
 	}
-	if fault := r.authorize(s, actionRegister, m.Procedure, match); fault != nil {
+	if _, fault := r.authorize(s, actionRegister, m.Procedure, match); fault != nil {
 		return fault
 	}
 	switch {

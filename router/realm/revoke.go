@@ -14,7 +14,7 @@ func (r *Realm) Revoke(s *Session, subscription wamp.ID, reason string, now Time
 	if mem := s.subscriptions[subscription]; mem != nil {
 		r.revokeMember(mem, reason)
 	}
-	return r.out
+	return r.done()
 }
 
 func (r *Realm) revokeMember(mem *member, reason string) {
@@ -36,25 +36,39 @@ func (r *Realm) SetRoles(roles []Role, now Time) ([]Effect, error) {
 	}
 	r.roles = compiled
 	r.begin(now)
+	clear(r.verdicts)
 	all := sortedKeys(r.sessions)
+	before := map[*Session]*role{}
 	for _, id := range all {
 		s := r.sessions[id]
-		s.role = compiled[s.Identity.AuthRole]
+		before[s], s.role = s.role, compiled[s.Identity.AuthRole]
 	}
 	for _, id := range all {
 		s := r.sessions[id]
 		for _, id := range sortedKeys(s.subscriptions) {
-			if mem := s.subscriptions[id]; !s.role.allowsPattern(actionSubscribe, mem.of.topic, mem.of.match) {
+			if mem := s.subscriptions[id]; !s.role.keeps(before[s], actionSubscribe, mem.of.topic, mem.of.match) {
 				r.revokeMember(mem, reason)
 			}
 		}
 		for _, id := range sortedKeys(s.registrations) {
-			if c := s.registrations[id]; !s.role.allowsPattern(actionRegister, c.of.procedure, c.of.match) {
+			if c := s.registrations[id]; !s.role.keeps(before[s], actionRegister, c.of.procedure, c.of.match) {
 				r.revoke(c, reason)
 			}
 		}
 	}
-	return r.out, nil
+	return r.done(), nil
+}
+
+// keeps reports whether a session keeps what it was granted under another role:
+// what the rules allow, or what the same authorizer has allowed.
+func (ro *role) keeps(before *role, what action, pattern string, match wamp.Match) bool {
+	if ro == nil {
+		return false
+	}
+	if rule := ro.ruleFor(pattern, match); rule != nil {
+		return rule.Allow.allow(what)
+	}
+	return ro.authorizer.Procedure != "" && before != nil && before.authorizer.Procedure == ro.authorizer.Procedure
 }
 
 // newRoles compiles roles, by name.

@@ -24,6 +24,12 @@ type Session struct {
 	lastRequest wamp.ID
 	testaments  testaments
 
+	waits  *waiting           // for an authorizer
+	told   map[question]grant // by one, for the message that waits
+	again  bool               // that is handled once more
+	parked []wamp.Message     // what came after it
+	weight int                // bytes of those
+
 	subscriptions map[wamp.ID]*member
 	registrations map[wamp.ID]*callee
 
@@ -93,7 +99,7 @@ func (r *Realm) Join(s *Session, now Time) []Effect {
 	if r.heard(metaOnJoin) {
 		r.announce(metaOnJoin, s.details())
 	}
-	return r.out
+	return r.done()
 }
 
 // Leave removes s, whose connection is gone; its callers get errors. It has no
@@ -106,7 +112,7 @@ func (r *Realm) Leave(s *Session, now Time) []Effect {
 	case closing:
 		r.remove(s)
 	}
-	return r.out
+	return r.done()
 }
 
 // Abort ends s for a reason that its caller found: bytes that are no message
@@ -120,7 +126,7 @@ func (r *Realm) Abort(s *Session, reason, message string, now Time) []Effect {
 		r.remove(s)
 		r.emit(Effect{To: s, End: true})
 	}
-	return r.out
+	return r.done()
 }
 
 // Close says GOODBYE to every session, with reason. Each is over then, but
@@ -128,7 +134,7 @@ func (r *Realm) Abort(s *Session, reason, message string, now Time) []Effect {
 func (r *Realm) Close(reason string, now Time) []Effect {
 	r.begin(now)
 	r.killAll(nil, &wamp.Goodbye{Reason: reason})
-	return r.out
+	return r.done()
 }
 
 // killAll says goodbye to every session but one, and returns to how many. That
@@ -210,5 +216,6 @@ func (r *Realm) detach(s *Session) {
 		}
 	}
 	s.invocations, s.orphans = nil, nil
+	s.waits, s.told, s.parked, s.weight = nil, nil, nil, 0
 	r.bequeath(s)
 }

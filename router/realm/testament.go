@@ -16,6 +16,7 @@ type testaments struct {
 type testament struct {
 	publish *wamp.Publish
 	size    int
+	told    map[question]grant // by an authorizer, which is not asked for who is gone
 }
 
 // The scopes of testaments.
@@ -50,8 +51,9 @@ func (r *Realm) sessionAddTestament(c *metaCall) (wamp.List, *wamp.Error) {
 		return nil, fault
 	}
 	m, size, fault := r.newTestament(c)
+	disclose := false
 	if fault == nil {
-		fault = r.mayPublish(s, m)
+		disclose, fault = r.mayPublish(s, m)
 	}
 	if fault != nil {
 		return nil, fault
@@ -60,7 +62,11 @@ func (r *Realm) sessionAddTestament(c *metaCall) (wamp.List, *wamp.Error) {
 		return nil, wamp.Errorf(ErrLimitExceeded, "the session may have %d testaments, of about %d bytes in all",
 			r.cfg.Limits.Testaments, r.cfg.Limits.TestamentBytes)
 	}
-	*bucket = append(*bucket, testament{publish: m, size: size})
+	t := testament{publish: m, size: size}
+	if s.role.rule(m.Topic) == nil {
+		t.told = map[question]grant{s.asks(actionPublish, m.Topic, wamp.MatchExact): {allow: true, disclose: disclose}}
+	}
+	*bucket = append(*bucket, t)
 	s.testaments.bytes += size
 	return nil, nil
 }
@@ -185,10 +191,9 @@ func (r *Realm) sessionFlushTestaments(c *metaCall) (wamp.List, *wamp.Error) {
 func (r *Realm) bequeath(s *Session) {
 	left := s.testaments
 	s.testaments = testaments{}
-	for _, t := range left.detached {
+	for _, t := range append(left.detached, left.destroyed...) {
+		s.told = t.told
 		r.publish(s, t.publish)
 	}
-	for _, t := range left.destroyed {
-		r.publish(s, t.publish)
-	}
+	s.told, r.need = nil, nil
 }

@@ -75,7 +75,7 @@ func (d *deadlines) Pop() any {
 // watch gives an invocation a timeout. Where the callee registered with
 // forward_timeout, it is told, and is the one who watches.
 func (r *Realm) watch(inv *invocation, c *callee, out *wamp.Invocation, after Time) {
-	if c.forwardTimeout {
+	if c.forwardTimeout && inv.caller != r.judge {
 		out.Details.Timeout = uint64((after + millisecond - 1) / millisecond)
 		return
 	}
@@ -120,5 +120,5 @@ func (r *Realm) Tick(now Time) []Effect {
 			wamp.Errorf(wamp.ErrTimeout, "no answer within %d ms", inv.timer.after/millisecond))
 		r.abandon(inv, "killnowait")
 	}
-	return r.out
+	return r.done()
 }

@@ -205,13 +205,15 @@ func (s *stage) configure(text string) {
 		RequestIDs string `json:"request_ids"`
 		Limits     struct{ Subscriptions, Registrations, Calls, Retained, Testaments int }
 		Roles      map[string][]struct {
-			URI, Match string
-			Allow      []string
+			URI, Match      string
+			Allow, Disclose []string
 		}
-		Takeover   []string // roles
-		Timeouts   struct{ Default, Max string }
-		TrustLevel map[string]int `json:"trust_level"` // of roles
-		History    []realm.History
+		Takeover         []string // roles
+		RefuseDiscloseMe []string `json:"refuse_disclose_me"`
+		Authorizers      map[string]struct{ Procedure, Timeout, Cache string }
+		Timeouts         struct{ Default, Max string }
+		TrustLevel       map[string]int `json:"trust_level"` // of roles
+		History          []realm.History
 	}
 	s.decode(text, &c)
 	if c.URIs == "strict" {
@@ -243,7 +245,10 @@ func (s *stage) configure(text string) {
 					s.t.Fatalf("unknown action %q", a)
 				}
 			}
-			role.Permissions = append(role.Permissions, realm.Permission{URI: p.URI, Match: wamp.Match(p.Match), Allow: allow})
+			role.Permissions = append(role.Permissions, realm.Permission{
+				URI: p.URI, Match: wamp.Match(p.Match), Allow: allow,
+				DiscloseCaller: slices.Contains(p.Disclose, "caller"), DisclosePublisher: slices.Contains(p.Disclose, "publisher"),
+			})
 		}
 		s.cfg.Roles = append(s.cfg.Roles, role)
 	}
@@ -251,6 +256,9 @@ func (s *stage) configure(text string) {
 	for i := range s.cfg.Roles {
 		role := &s.cfg.Roles[i]
 		role.Takeover = slices.Contains(c.Takeover, role.Name)
+		role.RefuseDiscloseMe = slices.Contains(c.RefuseDiscloseMe, role.Name)
+		a := c.Authorizers[role.Name]
+		role.Authorizer = realm.Authorizer{Procedure: a.Procedure, Timeout: s.span(a.Timeout), Keep: s.span(a.Cache)}
 		if level, ok := c.TrustLevel[role.Name]; ok {
 			n := int64(level)
 			role.TrustLevel = &n

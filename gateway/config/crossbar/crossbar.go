@@ -73,16 +73,23 @@ type realm struct {
 	roles     []role
 	users     []user
 	dynamic   []dynamic
+	history   []history
 }
 
 type role struct {
-	name  string
-	rules []rule
+	name       string
+	rules      []rule
+	authorizer string
 }
 
 type rule struct {
+	uri, match      string
+	allow, disclose []string
+}
+
+type history struct {
 	uri, match string
-	allow      []string
+	limit      int
 }
 
 type user struct {
@@ -139,8 +146,34 @@ func (t *translation) realm(o *object) {
 		for _, p := range ro.objects("permissions") {
 			got.rules = append(got.rules, t.permission(p))
 		}
+		if got.authorizer = ro.text("authorizer"); got.authorizer != "" && len(got.rules) > 0 {
+			t.note(ro.at("permissions"), "the authorizer decides alone there; the rules are not taken over")
+			got.rules = nil
+		}
 		ro.rest()
 		r.roles = append(r.roles, got)
+	}
+	if s := o.child("store"); s != nil {
+		t.store(s, r)
+	}
+	o.rest()
+}
+
+// store takes over which events are kept.
+func (t *translation) store(o *object, r *realm) {
+	if kind := o.text("type"); kind != "memory" {
+		t.note(o.at("type"), "the events of a store of type %q are kept in memory, and are gone after a restart", kind)
+	}
+	for _, e := range o.objects("event-history") {
+		h := history{uri: e.text("uri"), match: e.text("match")}
+		if h.match == "" {
+			h.match = "exact"
+		}
+		if n, ok := e.take("limit").(float64); ok && n >= 1 && n < 1e9 && n == float64(int(n)) {
+			h.limit = int(n)
+		}
+		e.rest()
+		r.history = append(r.history, h)
 	}
 	o.rest()
 }
@@ -167,8 +200,13 @@ func (t *translation) permission(o *object) rule {
 			r.allow = append(r.allow, action)
 		}
 	}
-	if d := o.child("disclose"); d != nil && (d.flag("caller") || d.flag("publisher")) {
-		t.note(d.path, "identities are disclosed only where the caller, the publisher or the callee asks for it")
+	if d := o.child("disclose"); d != nil {
+		for _, who := range []string{"caller", "publisher"} {
+			if d.flag(who) {
+				r.disclose = append(r.disclose, who)
+			}
+		}
+		d.rest()
 	}
 	o.ignore("cache") // answers are never stale here
 	o.rest()

@@ -64,8 +64,25 @@ func (r *realm) yaml(b *bytes.Buffer) {
 			if allow == nil {
 				allow = []string{}
 			}
-			fmt.Fprintf(b, "          - {uri: %s, match: %s, allow: %s}\n", quote(p.uri), quote(p.match), quote(allow))
+			fmt.Fprintf(b, "          - {uri: %s, match: %s, allow: %s", quote(p.uri), quote(p.match), quote(allow))
+			if len(p.disclose) > 0 {
+				fmt.Fprintf(b, ", disclose: %s", quote(p.disclose))
+			}
+			b.WriteString("}\n")
 		}
+		if ro.authorizer != "" {
+			fmt.Fprintf(b, "        authorizer: {procedure: %s}\n", quote(ro.authorizer))
+		}
+	}
+	if len(r.history) > 0 {
+		b.WriteString("    history:\n")
+	}
+	for _, h := range r.history {
+		fmt.Fprintf(b, "      - {uri: %s, match: %s", quote(h.uri), quote(h.match))
+		if h.limit > 0 {
+			fmt.Fprintf(b, ", limit: %d", h.limit)
+		}
+		b.WriteString("}\n")
 	}
 	if len(r.users)+len(r.dynamic) == 0 {
 		return
