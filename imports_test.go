@@ -23,7 +23,9 @@ var allowed = map[string][]string{
 	"router/realm": {"wamp"},
 	"router":       {"router/realm", "wamp/*"},
 
-	"devices":         {"wamp/*"},
+	"devices/pipeline": {},
+
+	"devices":         {"devices/pipeline", "wamp/*"},
 	"devices/bus":     {"devices"},
 	"devices/gpio":    {"devices", "wamp"},
 	"devices/i2c":     {"devices", "devices/bus", "devices/gpio", "wamp"},

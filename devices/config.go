@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postern-iot/postern/devices/pipeline"
 	"github.com/postern-iot/postern/wamp"
 )
 
@@ -32,6 +33,8 @@ type Entry struct {
 	Type string `yaml:"type" required:"true" doc:"the driver, one of those that 'postern drivers' lists"`
 	// Control is for actuators.
 	Control Control `yaml:"control" doc:"for actuators: who must be there for them to stay as they were commanded"`
+	// Readings says what becomes of the values before they are published.
+	Readings map[string]pipeline.Config `yaml:"readings" doc:"what becomes of a reading's values before they are published, by the reading's name: calibration, range, smoothing, alarms, deadband, periods. See readings.md"`
 	// Params is what the driver's NewParams returned, filled in from the rest
 	// of the mapping; nil stands for the defaults.
 	Params any `yaml:",inline"`

@@ -20,7 +20,7 @@ var hostProcedures = []Procedure{
 		Returns: "dict; for all readings a dict of dicts by name",
 	},
 	{
-		Name: "status", Doc: "The device's state, since when and why, and its counts of values published, dropped, coalesced and faulty.",
+		Name: "status", Doc: "The device's state, since when and why, and its counts of values published, dropped, coalesced, filtered and faulty, and its raised alarms.",
 		Returns: "dict",
 	},
 }
@@ -33,6 +33,22 @@ func (h *Host) list(_ context.Context, inv *client.Invocation) (*client.Result, 
 	all := make(wamp.List, len(h.devices))
 	for i, d := range h.devices {
 		all[i] = d.describe()
+	}
+	return answer(all), nil
+}
+
+// alarmsCall answers <prefix>.alarms: every alarm that is declared.
+func (h *Host) alarmsCall(_ context.Context, inv *client.Invocation) (*client.Result, error) {
+	if _, _, err := bindArgs(h.prefix+".alarms", nil, inv.Args, inv.KwArgs); err != nil {
+		return nil, err
+	}
+	all := wamp.List{}
+	for _, d := range h.devices {
+		for slot := range d.readings {
+			for _, a := range d.alarmsOf(slot) {
+				all = append(all, a.dict())
+			}
+		}
 	}
 	return answer(all), nil
 }
@@ -76,6 +92,11 @@ func (d *hosted) get(_ context.Context, inv *client.Invocation) (*client.Result,
 func (d *hosted) sample(slot int) wamp.Dict {
 	d.mu.Lock()
 	e, status := d.latest[slot], d.status
+	if st := d.stageOf(slot); st != nil && st.isHeld {
+		seq := e.seq
+		e = st.held // newer than what is published
+		e.seq = seq
+	}
 	d.mu.Unlock()
 	s := wamp.Dict{"value": e.value, "unit": d.readings[slot].Unit, "seq": e.seq}
 	switch {
@@ -100,6 +121,9 @@ func (d *hosted) describe() wamp.Dict {
 	for slot, r := range d.readings {
 		s := d.sample(slot)
 		s["name"], s["doc"], s["type"] = r.Name, r.Doc, r.Type
+		if alarms := d.alarmsOf(slot); len(alarms) > 0 {
+			s["alarms"] = alarmList(alarms)
+		}
 		readings[slot] = s
 	}
 	procedures := make(wamp.List, len(d.procedures))
@@ -113,6 +137,6 @@ func (d *hosted) describe() wamp.Dict {
 	return wamp.Dict{
 		"name": d.name, "type": d.driver.Type, "summary": d.driver.Summary,
 		"state": string(status.State), "since": stamp(status.Since), "reason": status.Reason,
-		"readings": readings, "procedures": procedures,
+		"alarms": alarmList(status.Alarms), "readings": readings, "procedures": procedures,
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/postern-iot/postern/devices/pipeline"
 	"github.com/postern-iot/postern/wamp"
 	"github.com/postern-iot/postern/wamp/client"
 )
@@ -173,6 +174,7 @@ func (f *fakeRealm) values(topic string) []any {
 // scripted is a device whose methods are given by the test.
 type scripted struct {
 	readings   []Reading
+	stages     map[string]pipeline.Config // what the entry says of the readings
 	procedures []Procedure
 	run        func(ctx context.Context, out Outlet) error
 	halt       func() error
@@ -213,7 +215,7 @@ func testHost(t testing.TB, cfg Config, devs map[string]*scripted) *Host {
 			NewParams: func() any { return &noParams{} },
 			Open:      func(Env, any) (Device, error) { return dev, nil },
 		})
-		cfg.List = append(cfg.List, Entry{Name: name, Type: name})
+		cfg.List = append(cfg.List, Entry{Name: name, Type: name, Readings: dev.stages})
 	}
 	table, err := NewTable(drivers...)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,10 +113,14 @@ func newHosted(cfg Config, e Entry, table *Table, log *slog.Logger) (*hosted, er
 	if _, ok := d.dev.(Releaser); e.Control.active() && !ok {
 		return nil, fmt.Errorf("a device of type %q has nothing to control: remove its key control", e.Type)
 	}
-	d.readings, d.procedures = d.dev.Readings(), d.dev.Procedures()
+	d.readings, d.procedures = slices.Clone(d.dev.Readings()), d.dev.Procedures()
 	if problems := faceProblems(d.readings, d.procedures); len(problems) > 0 {
 		return nil, errors.New(strings.Join(problems, "; "))
 	}
+	if problems := readingProblems(e, d.readings); len(problems) > 0 {
+		return nil, errors.New(strings.Join(problems, "; "))
+	}
+	d.stages = newStages(e, d.readings)
 	d.index = make(map[string]int, len(d.readings))
 	for slot, r := range d.readings {
 		d.index[r.Name] = slot
@@ -363,6 +368,7 @@ func (d *hosted) start(ctx context.Context) {
 func (d *hosted) drain() {
 	d.mu.Lock()
 	d.draining = true
+	d.flushLocked()
 	d.mu.Unlock()
 	d.signal()
 }

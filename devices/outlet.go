@@ -44,7 +44,7 @@ func (r *run) Emit(reading string, value any, s Sample) {
 		d.undeclared(reading)
 		return
 	}
-	v, err := conform(value, d.readings[slot].Type)
+	v, err := conform(value, d.measuredType(slot))
 	if value == nil {
 		err = errNoValue
 	}
@@ -71,6 +71,9 @@ func (r *run) Fault(reading string, reason error) {
 // fail publishes, when a run has failed, that its readings have no value now.
 func (d *hosted) fail(reason error) {
 	d.mu.Lock()
+	for _, st := range d.stages {
+		st.reset()
+	}
 	var stale []int
 	for slot := range d.latest {
 		if l := &d.latest[slot]; l.seq > 0 && l.quality != QualityBad {
@@ -96,13 +99,22 @@ func (d *hosted) undeclared(reading string) {
 	}
 }
 
-// emit gives e its number, keeps it as the latest of its reading, and has it
-// published.
+// emit takes e through its reading's stages, if it has any, gives it its number,
+// keeps it as the latest of its reading, and has it published.
 func (d *hosted) emit(e entry) {
 	if e.time.IsZero() {
 		e.time = time.Now()
 	}
 	d.mu.Lock()
+	if d.stages == nil || d.stages[e.slot] == nil || d.process(d.stages[e.slot], &e) {
+		d.accept(e)
+	}
+	d.mu.Unlock()
+	d.signal()
+}
+
+// accept gives e, which is to be published, its number. d.mu is held.
+func (d *hosted) accept(e entry) {
 	last := &d.latest[e.slot]
 	e.seq = last.seq + 1
 	if e.quality == QualityBad {
@@ -112,8 +124,6 @@ func (d *hosted) emit(e entry) {
 	}
 	*last = e
 	d.enqueue(e)
-	d.mu.Unlock()
-	d.signal()
 }
 
 // enqueue puts e, which is the latest of its reading, into the queue, or, while

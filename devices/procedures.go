@@ -33,7 +33,7 @@ type offer struct {
 
 // offers lists the host's procedures.
 func (h *Host) offers() []offer {
-	all := []offer{{uri: h.prefix + ".list", call: h.list}}
+	all := []offer{{uri: h.prefix + ".list", call: h.list}, {uri: h.prefix + ".alarms", call: h.alarmsCall}}
 	for _, d := range h.devices {
 		all = append(
 			all,

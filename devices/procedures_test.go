@@ -242,7 +242,7 @@ func TestHostProcedures(t *testing.T) {
 		described := func(name string, readings, procedures wamp.List) wamp.Dict {
 			return wamp.Dict{
 				"name": name, "type": name, "summary": "scripted", "state": "ready", "reason": "", "since": now,
-				"readings": readings, "procedures": procedures,
+				"readings": readings, "procedures": procedures, "alarms": wamp.List{},
 			}
 		}
 		a := described("a", wamp.List{
@@ -256,7 +256,7 @@ func TestHostProcedures(t *testing.T) {
 		check("device.list", nil, nil, wamp.List{a, described("b", wamp.List{}, wamp.List{})})
 		check("device.a.status", nil, nil, wamp.Dict{
 			"name": "a", "type": "a", "state": "ready", "since": now, "reason": "", "attempts": int64(1), "panics": int64(0),
-			"published": int64(1), "dropped": int64(0), "coalesced": int64(0), "faults": int64(0), "queued": int64(0),
+			"published": int64(1), "dropped": int64(0), "coalesced": int64(0), "faults": int64(0), "filtered": int64(0), "queued": int64(0), "alarms": wamp.List{},
 		})
 
 		// They answer while the device is down.

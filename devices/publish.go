@@ -3,6 +3,7 @@ package devices
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/postern-iot/postern/wamp"
 	"github.com/postern-iot/postern/wamp/client"
@@ -100,15 +101,13 @@ func (p *publisher) serve(ctx context.Context) {
 	d := p.d
 	for ctx.Err() == nil {
 		p.look()
+		wait := d.tick()
 		e, ok, draining := d.next()
 		if !ok {
 			if draining {
 				return
 			}
-			select {
-			case <-d.wake:
-			case <-ctx.Done():
-			}
+			p.rest(ctx, wait)
 			continue
 		}
 		err := p.send(ctx, &e)
@@ -121,7 +120,27 @@ func (p *publisher) serve(ctx context.Context) {
 	}
 }
 
+// rest waits for something to do: for news, or, unless wait is 0, for a reading
+// whose time has come.
+func (p *publisher) rest(ctx context.Context, wait time.Duration) {
+	var due <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-p.d.wake:
+	case <-due:
+	case <-ctx.Done():
+	}
+}
+
 func (p *publisher) send(ctx context.Context, e *entry) error {
+	if e.slot == alarmSlot {
+		a := e.value.(alarmEvent)
+		return p.r.publish(ctx, p.d.topics[a.slot]+".alarm", wamp.List{a.word()}, a.dict(), false)
+	}
 	if e.slot == statusSlot {
 		s := e.value.(Status)
 		return p.r.publish(ctx, p.d.base+".status", wamp.List{string(s.State)}, s.dict(), true)
@@ -156,7 +175,7 @@ func (p *publisher) account(e *entry, err error) {
 	switch {
 	case err != nil:
 		p.d.status.Dropped++
-	case e.slot != statusSlot:
+	case e.slot >= 0:
 		p.d.status.Published++
 	}
 	p.d.mu.Unlock()
@@ -172,6 +191,11 @@ func (d *hosted) next() (e entry, ok, draining bool) {
 	defer d.mu.Unlock()
 	if !d.online {
 		return entry{}, false, d.draining
+	}
+	if len(d.alarms) > 0 { // they overtake values
+		a := d.alarms[0]
+		d.alarms = d.alarms[1:]
+		return entry{slot: alarmSlot, value: a}, true, false
 	}
 	if e, ok = d.queue.pop(); ok {
 		return e, true, false
@@ -222,8 +246,12 @@ func (d *hosted) goOffline(taken ...entry) {
 }
 
 func (d *hosted) postpone(e entry) {
-	if e.slot == statusSlot {
+	switch e.slot {
+	case statusSlot:
 		d.statusPending = true
+		return
+	case alarmSlot:
+		d.alarms = slices.Insert(d.alarms, 0, e.value.(alarmEvent))
 		return
 	}
 	if d.latest[e.slot].seq != e.seq {

@@ -6,13 +6,17 @@ import (
 	"github.com/postern-iot/postern/wamp"
 )
 
-// statusSlot is the slot of entries that are a change of the device's state.
-const statusSlot = -1
+// The slots of entries that are no values: a change of the device's state, and
+// an alarm that was raised or cleared.
+const (
+	statusSlot = -1
+	alarmSlot  = -2
+)
 
 // entry is one event that waits to be published.
 type entry struct {
-	slot    int // index of the reading, or statusSlot
-	value   any // the state's Status when slot is statusSlot
+	slot    int // index of the reading, or statusSlot or alarmSlot
+	value   any // the state's Status, or an alarmEvent, in these slots
 	time    time.Time
 	seq     int64
 	quality Quality

@@ -32,7 +32,8 @@ devices:
 | ` + "`reason`" + ` | why the quality is not good |
 
 A value that is not a finite number, or not of the reading's type, is published as a fault: null with quality ` + "`bad`" + `.
-When a device fails, each of its readings becomes one.
+When a device fails, each of its readings becomes one. [readings.md](readings.md) says how values are calibrated, checked, smoothed,
+watched and rationed before they are published.
 
 **State** is the retained event ` + "`<prefix>.<device>.status`" + `: the state as argument; as keywords what ` + "`status`" + ` returns.
 The states are ` + "`configured`, `opening`, `ready`, `degraded`, `back-off` and `stopped`" + `. A device that fails is put into its

@@ -55,6 +55,11 @@ type Status struct {
 	// newer one replaced while the realm was not to be reached, and Faults
 	// those that were no value but the reason why there is none.
 	Published, Dropped, Coalesced, Faults int64
+	// Filtered counts the values that were measured and, by their reading's
+	// deadband or periods, not published.
+	Filtered int64
+	// Alarms are those that are raised.
+	Alarms []Alarm
 	// Queued is the number of values that wait to be published.
 	Queued int
 }
@@ -65,7 +70,8 @@ func (s Status) dict() wamp.Dict {
 		"state": string(s.State), "since": stamp(s.Since), "reason": s.Reason,
 		"attempts": int64(s.Attempts), "panics": s.Panics,
 		"published": s.Published, "dropped": s.Dropped, "coalesced": s.Coalesced,
-		"faults": s.Faults, "queued": int64(s.Queued),
+		"faults": s.Faults, "filtered": s.Filtered, "queued": int64(s.Queued),
+		"alarms": alarmList(s.Alarms),
 	}
 }
 

@@ -39,6 +39,7 @@ type hosted struct {
 	index      map[string]int // reading name -> slot
 	topics     []string       // by slot
 	units      []any          // by slot; boxed once, not per event
+	stages     []*stage       // by slot, nil for readings that declare none; nil when all do
 
 	controlled  Control
 	controlWake chan struct{} // tells the control's watch that there is something
@@ -66,9 +67,10 @@ type hosted struct {
 	draining      bool
 	pending       []bool // by slot, while offline: latest is not published yet
 	statusPending bool
-	misused       bool   // an undeclared reading was logged
-	failure       string // the last back-off's reason, since the device last was ready
-	unsafe        string // why the last Halt after a failure was not done
+	alarms        []alarmEvent // to be published
+	misused       bool         // an undeclared reading was logged
+	failure       string       // the last back-off's reason, since the device last was ready
+	unsafe        string       // why the last Halt after a failure was not done
 }
 
 // run is one run of the device's driver, and the Outlet that it speaks
@@ -309,6 +311,7 @@ func (d *hosted) setState(s State, reason string) {
 func (d *hosted) statusLocked() Status {
 	s := d.status
 	s.Queued = d.queue.count
+	s.Alarms = d.raisedLocked()
 	return s
 }
 

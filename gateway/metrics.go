@@ -43,6 +43,7 @@ func (g *Gateway) metrics(w http.ResponseWriter, r *http.Request) {
 		if s.State == devices.StateReady {
 			up = 1
 		}
+		m.gauge("postern_device_alarms", "Raised alarms of the device's readings.", float64(len(s.Alarms)), "device", s.Device, "type", s.Type)
 		m.gauge("postern_device_ready", "Whether the device works.", up, "device", s.Device, "type", s.Type, "state", string(s.State))
 		m.fields("postern_device", reflect.ValueOf(s), "device", s.Device)
 	}

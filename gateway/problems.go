@@ -15,6 +15,11 @@ func (g *Gateway) problems() []Problem {
 			out = append(out, Problem{Part: "device " + s.Device, State: string(s.State), Reason: s.Reason})
 		}
 	}
+	for _, s := range g.host.Status() {
+		for _, a := range s.Alarms {
+			out = append(out, Problem{Part: "device " + s.Device, State: "alarm", Reason: a.String()})
+		}
+	}
 	for _, s := range g.bridge.Status() {
 		if s.State != bridge.StateOnline {
 			out = append(out, Problem{Part: "broker " + s.Broker, State: s.State, Reason: s.Error})

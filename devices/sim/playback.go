@@ -18,7 +18,7 @@ type PlaybackParams struct {
 	Sample     string        `yaml:"sample" enum:"seattle-2012" doc:"a recording that comes along instead of a file: seattle-2012, a year of weather, one row a day"`
 	Points     []Point       `yaml:"points" doc:"the values themselves, instead of a file"`
 	TimeColumn string        `yaml:"time_column" doc:"column of the file with the rows' times (seconds, a duration, a date, or RFC 3339), by its name in the first line or its number from 1; without one a row follows the other every interval"`
-	Readings   []Column      `yaml:"readings" doc:"the readings, one per column; without any, a number named value from the first column"`
+	Columns    []Column      `yaml:"columns" doc:"the readings, one per column; without any, a number named value from the first column"`
 	Interval   time.Duration `yaml:"interval" min:"1ms" doc:"time between rows that have no times, and before the first is played again"`
 	Speed      float64       `yaml:"speed" doc:"how much faster than it was recorded: 60 plays an hour in a minute"`
 	Loop       bool          `yaml:"loop" doc:"begin again at the end"`
@@ -55,17 +55,17 @@ func (p *PlaybackParams) Validate(report func(path, problem, hint string)) {
 	if !(p.Speed > 0 && p.Speed <= maxSpeed) {
 		report("speed", "it is not above 0 and at most 10000000", "1 is as recorded, 60 is a minute a second")
 	}
-	if len(p.Points) > 0 && len(p.Readings) > 1 {
-		report("readings", "points have one value each", "name one reading")
+	if len(p.Points) > 0 && len(p.Columns) > 1 {
+		report("columns", "points have one value each", "name one reading")
 	}
 	if !slices.IsSortedFunc(p.Points, func(a, b Point) int { return cmp.Compare(a.At, b.At) }) {
 		report("points", "they are not in the order of their times", "sort them by at")
 	}
 	seen := map[string]bool{}
-	for i, c := range p.Readings {
-		validateReading(fmt.Sprintf("readings[%d].name", i), c.Name, report)
+	for i, c := range p.Columns {
+		validateReading(fmt.Sprintf("columns[%d].name", i), c.Name, report)
 		if seen[c.Name] {
-			report(fmt.Sprintf("readings[%d].name", i), fmt.Sprintf("%q is there twice", c.Name), "")
+			report(fmt.Sprintf("columns[%d].name", i), fmt.Sprintf("%q is there twice", c.Name), "")
 		}
 		seen[c.Name] = true
 	}
@@ -91,7 +91,7 @@ type: sim-playback
 file: weather.csv            # date,temp_max,wind
 time_column: date
 speed: 43200                 # a day in two seconds
-readings:
+columns:
   - {name: temperature, column: temp_max, unit: Cel}
   - {name: wind, unit: m/s}
 `,
@@ -104,12 +104,12 @@ readings:
 			p.Speed = min(max(p.Speed, 1/maxSpeed), maxSpeed)
 			if s, ok := samples[p.Sample]; ok {
 				p.TimeColumn = s.timeColumn
-				if len(p.Readings) == 0 {
-					p.Readings = s.readings
+				if len(p.Columns) == 0 {
+					p.Columns = s.readings
 				}
 			}
-			if len(p.Readings) == 0 {
-				p.Readings = []Column{{Name: "value", Column: "1", Type: "float"}}
+			if len(p.Columns) == 0 {
+				p.Columns = []Column{{Name: "value", Column: "1", Type: "float"}}
 			}
 			return &playback{p}, nil
 		},
@@ -119,8 +119,8 @@ readings:
 type playback struct{ PlaybackParams }
 
 func (p *playback) Readings() []devices.Reading {
-	readings := make([]devices.Reading, len(p.PlaybackParams.Readings))
-	for i, c := range p.PlaybackParams.Readings {
+	readings := make([]devices.Reading, len(p.Columns))
+	for i, c := range p.Columns {
 		typ := c.Type
 		if typ == "" {
 			typ = "float"
@@ -186,7 +186,7 @@ func (p *playback) record() (*recording, error) {
 
 // play publishes one row.
 func (p *playback) play(r *row, out devices.Outlet) {
-	for i, c := range p.PlaybackParams.Readings {
+	for i, c := range p.Columns {
 		v, err := parseCell(r.cells[i], c.Type)
 		if err != nil {
 			out.Fault(c.Name, err)

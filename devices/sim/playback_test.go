@@ -40,7 +40,7 @@ func TestPlayback(t *testing.T) {
 		}},
 		{"columns by name, dates, faster", "\ufeffdate, wind ,temp,rain\n2012-01-01,4.7,12.8,yes\n2012-01-02,,10.6,no\n2012-01-04,2.3,n/a,\n", func(p *PlaybackParams) {
 			p.TimeColumn, p.Speed = "date", 86400
-			p.Readings = []Column{{Name: "temperature", Column: "temp", Type: "float"}, {Name: "wind", Type: "float"}, {Name: "rain", Type: "string"}}
+			p.Columns = []Column{{Name: "temperature", Column: "temp", Type: "float"}, {Name: "wind", Type: "float"}, {Name: "rain", Type: "string"}}
 		}, 4900 * time.Millisecond, []heard{
 			{0, "temperature", 12.8, at("2012-01-01")},
 			{0, "wind", 4.7, at("2012-01-01")},
@@ -54,11 +54,11 @@ func TestPlayback(t *testing.T) {
 		}},
 		{"columns by number", "0.5;x\n1,true,7\n1.5,false,8\n4.5,1,9\n", func(p *PlaybackParams) {
 			p.TimeColumn = "1"
-			p.Readings = []Column{{Name: "open", Column: "2", Type: "bool"}, {Name: "n", Column: "3", Type: "int"}}
+			p.Columns = []Column{{Name: "open", Column: "2", Type: "bool"}, {Name: "n", Column: "3", Type: "int"}}
 		}, 0, nil}, // the first line is too short for a column 3
 		{"seconds", "1,true,7\n1.5,false,8\n4.5,1,9.5\n", func(p *PlaybackParams) {
 			p.TimeColumn = "1"
-			p.Readings = []Column{{Name: "open", Column: "2", Type: "bool"}, {Name: "n", Column: "3", Type: "int"}}
+			p.Columns = []Column{{Name: "open", Column: "2", Type: "bool"}, {Name: "n", Column: "3", Type: "int"}}
 		}, 5 * s, []heard{
 			{0, "open", true, at("1")},
 			{0, "n", int64(7), at("1")},
@@ -68,10 +68,10 @@ func TestPlayback(t *testing.T) {
 			{3500 * time.Millisecond, "n", `the recording has "9.5" here, which is no int`, nil},
 		}},
 		{"durations", "1m,1\n1m2s,2\n", func(p *PlaybackParams) {
-			p.TimeColumn, p.Readings = "1", []Column{{Name: "v", Column: "2", Type: "float"}}
+			p.TimeColumn, p.Columns = "1", []Column{{Name: "v", Column: "2", Type: "float"}}
 		}, 3 * s, []heard{{0, "v", 1.0, at("1m")}, {2 * s, "v", 2.0, at("1m2s")}}},
 		{"the same time", "3,1\n3,2\n", func(p *PlaybackParams) {
-			p.TimeColumn, p.Readings = "1", []Column{{Name: "v", Column: "2", Type: "float"}}
+			p.TimeColumn, p.Columns = "1", []Column{{Name: "v", Column: "2", Type: "float"}}
 		}, s, []heard{{0, "v", 1.0, at("3")}, {0, "v", 2.0, at("3")}, {s, "v", 1.0, at("3")}, {s, "v", 2.0, at("3")}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestRecordingErrors(t *testing.T) {
 			}
 			synctest.Test(t, func(t *testing.T) {
 				p := playParams(func(p *PlaybackParams) {
-					p.File, p.TimeColumn, p.Readings = name, "time", []Column{{Name: "v", Type: "float"}}
+					p.File, p.TimeColumn, p.Columns = name, "time", []Column{{Name: "v", Type: "float"}}
 				})
 				_, e, stop := run(t, Playback(), p)
 				if err := stop(); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -166,11 +166,11 @@ func TestPlaybackValidate(t *testing.T) {
 		{"stopped", func(p *PlaybackParams) { p.File, p.Speed = "x", 0 }, []string{"speed"}},
 		{"unsorted", func(p *PlaybackParams) { p.Points = []Point{{2, 0}, {1, 0}} }, []string{"points"}},
 		{"points of many", func(p *PlaybackParams) {
-			p.Points, p.Readings = []Point{{0, 0}}, []Column{{Name: "a"}, {Name: "b"}}
-		}, []string{"readings"}},
+			p.Points, p.Columns = []Point{{0, 0}}, []Column{{Name: "a"}, {Name: "b"}}
+		}, []string{"columns"}},
 		{"names", func(p *PlaybackParams) {
-			p.File, p.Readings = "x", []Column{{Name: "a"}, {Name: "A"}, {Name: "a"}}
-		}, []string{"readings[1].name", "readings[2].name"}},
+			p.File, p.Columns = "x", []Column{{Name: "a"}, {Name: "A"}, {Name: "a"}}
+		}, []string{"columns[1].name", "columns[2].name"}},
 	} {
 		if have := wrong(playParams(c.change)); !slices.Equal(have, c.want) {
 			t.Errorf("%s: have %q, want %q", c.name, have, c.want)
@@ -196,7 +196,7 @@ func FuzzRecording(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, timeColumn, column string, speed float64) {
 		p := playParams(func(p *PlaybackParams) {
 			p.TimeColumn, p.Speed = timeColumn, speed
-			p.Readings = []Column{{Name: "v", Column: column, Type: "float"}}
+			p.Columns = []Column{{Name: "v", Column: column, Type: "float"}}
 		})
 		rec, err := parseRecording([]byte(text), p)
 		if err != nil {

@@ -200,7 +200,7 @@ func findColumns(p *PlaybackParams, header []string, width int) (timeColumn int,
 			return 0, nil, err
 		}
 	}
-	for _, c := range p.Readings {
+	for _, c := range p.Columns {
 		name := c.Column
 		if name == "" {
 			name = c.Name

@@ -38,6 +38,7 @@ func Parse(name string, text []byte, dir string, table *devices.Table) (*Config,
 		Check: func(report func(path, problem, hint string), where func(string) string) {
 			checkClaims(cfg, report, where)
 			checkGroups(cfg, report)
+			checkReadings(cfg, table, report)
 		},
 	})
 	if err != nil {
@@ -87,6 +88,32 @@ func checkClaims(cfg *Config, report func(path, problem, hint string), where fun
 		report(claimPath(c.Second, second, c.Claim),
 			fmt.Sprintf("device %q claims %s, which device %q has (%s)", second.Name, c.Claim, first.Name, where(claimPath(c.First, first, c.Claim))),
 			"one piece of hardware serves one device: choose another for one of them")
+	}
+}
+
+// checkReadings reports entries that speak of readings which their device does
+// not have. Devices with a problem of their own are left out: what they would
+// measure is not known.
+func checkReadings(cfg *Config, table *devices.Table, report func(path, problem, hint string)) {
+	for i, e := range cfg.Devices.List {
+		if len(e.Readings) == 0 || e.Params == nil {
+			continue
+		}
+		sound := true
+		if v, ok := e.Params.(devices.Validator); ok {
+			v.Validate(func(string, string, string) { sound = false })
+		}
+		if !sound {
+			continue
+		}
+		dev, err := table.Driver(e.Type).Open(devices.Env{Name: e.Name}, e.Params)
+		if err != nil {
+			report(fmt.Sprintf("devices.list[%d]", i), fmt.Sprintf("device %q cannot be: %v", e.Name, err), "")
+			continue
+		}
+		devices.CheckReadings(e, dev.Readings(), func(path, problem, hint string) {
+			report(fmt.Sprintf("devices.list[%d].%s", i, path), problem, hint)
+		})
 	}
 }
 

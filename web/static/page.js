@@ -62,7 +62,7 @@ function reading(device, name, { value, unit, quality, reason }) {
   row.dd.title = reason || '';
 }
 
-function status(device, { state, reason }) {
+function status(device, { state, reason, alarms }) {
   const c = card(device);
   const badge = c.root.querySelector('.state');
   badge.textContent = state;
@@ -70,6 +70,16 @@ function status(device, { state, reason }) {
   const why = c.root.querySelector('.reason');
   why.textContent = reason || '';
   why.hidden = !reason || state === 'ready';
+  if (!alarms) return; // as in what list returns
+  const list = c.root.querySelector('.alarms');
+  list.replaceChildren(
+    ...alarms.map((a) => {
+      const li = document.createElement('li');
+      li.textContent = `${a.reading} ${a.alarm}: ${show(a.value)} is ${a.side} ${show(a.limit)} ${sign(a.unit)}`;
+      return li;
+    }),
+  );
+  list.hidden = alarms.length === 0;
 }
 
 // Procedures that need no argument, or just a boolean, get buttons.

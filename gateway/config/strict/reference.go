@@ -283,9 +283,12 @@ func writeTables(b *strings.Builder, v reflect.Value, path string) {
 		case (s == shapeList || s == shapeMap) && !f.element().scalar():
 			el = f.element()
 			if es, _ := shapeOf(el.typ, el); es == shapeStruct {
-				p := join(path, f.key) + "[]"
+				p, words := join(path, f.key)+"[]", "list"
+				if s == shapeMap {
+					p, words = join(path, f.key)+".*", "keys and values"
+				}
 				structs = append(structs, below{p, f.doc, newValue(deref(el.typ))})
-				kind = "list, see [below](#" + anchorOf(p) + ")"
+				kind = words + ", see [below](#" + anchorOf(p) + ")"
 			}
 			if fv.Len() > 0 {
 				def = "see the [reference](../configs/reference.yaml)"
