@@ -93,7 +93,7 @@ func (r *Realm) route(s *Session, m *wamp.Call) (c *callee, disclose bool, fault
 // choose finds the callee of one registration that a call goes to. Neither it
 // nor an error means that the registration does not count for the call.
 func (r *Realm) choose(reg *registration, m *wamp.Call) (*callee, *wamp.Error) {
-	want := wanted{procedure: m.Procedure, parts: m.Options.Progress}
+	want := wanted{procedure: m.Procedure, parts: m.Options.Progress, passes: passes(&m.Options.PPT)}
 	var c *callee
 	if m.Options.RunMode == runModePartition {
 		if c = reg.shard(m.Options.RKey, want.permits); c != nil && !want.suits(c) {
@@ -106,8 +106,7 @@ func (r *Realm) choose(reg *registration, m *wamp.Call) (*callee, *wamp.Error) {
 	case c != nil || !want.permitted:
 		return c, nil
 	case !want.able:
-		return nil, wamp.Errorf(wamp.ErrFeatureNotSupported, "no callee of %q takes calls in parts (progressive_call_invocations)",
-			clip(m.Procedure))
+		return nil, wamp.Errorf(wamp.ErrFeatureNotSupported, "no callee of %q announced %s", clip(m.Procedure), want.features())
 	}
 	return nil, wamp.Errorf(wamp.ErrNoAvailableCallee,
 		"whoever could answer %q has as many calls as it takes at the same time", clip(m.Procedure))
@@ -117,6 +116,7 @@ func (r *Realm) choose(reg *registration, m *wamp.Call) (*callee, *wamp.Error) {
 type wanted struct {
 	procedure string
 	parts     bool      // the call comes in parts
+	passes    bool      // its payload is in passthru mode
 	not       []*callee // they have refused it
 
 	// Whether there was a callee that might provide the procedure, and one that
@@ -136,11 +136,22 @@ func (w *wanted) permits(c *callee) bool {
 
 // suits reports whether the call may go to c.
 func (w *wanted) suits(c *callee) bool {
-	if !w.permits(c) || w.parts && !c.session.canStream {
+	if !w.permits(c) || w.parts && !c.session.canStream || w.passes && !c.session.passthru.callee {
 		return false
 	}
 	w.able = true
 	return c.free() && !slices.Contains(w.not, c)
+}
+
+// features names what a callee needs for the call.
+func (w *wanted) features() string {
+	switch {
+	case w.parts && w.passes:
+		return "progressive_call_invocations and payload_passthru_mode"
+	case w.passes:
+		return "payload_passthru_mode"
+	}
+	return "progressive_call_invocations"
 }
 
 // runModePartition sends a call to the shard that has a resource.
@@ -164,10 +175,6 @@ func checkCall(o *wamp.CallOptions) *wamp.Error {
 	return nil
 }
 
-func passthruSize(p *wamp.Passthru) int {
-	return len(p.Scheme) + len(p.Serializer) + len(p.Cipher) + len(p.KeyID)
-}
-
 func (r *Realm) yield(s *Session, m *wamp.Yield) {
 	inv := r.answered(s, wamp.KindYield, m.Request)
 	if inv == nil {
@@ -175,6 +182,9 @@ func (r *Realm) yield(s *Session, m *wamp.Yield) {
 	}
 	if m.Options.Progress && !inv.progress {
 		return // the caller did not ask for it, and would take it for the result
+	}
+	if !r.checkPassed(inv, m) {
+		return
 	}
 	if m.Options.Progress {
 		r.postpone(inv)
@@ -209,13 +219,17 @@ func (r *Realm) failInvocation(s *Session, m *wamp.ErrorMessage) {
 	if inv.caller == nil {
 		return
 	}
+	ppt := m.Details.PPT
+	if passthruSize(&ppt) > wamp.MaxURI {
+		ppt = wamp.Passthru{}
+	}
 	uri := m.URI
 	if !wamp.LooseURIs.ValidURI(uri) {
 		uri = wamp.ErrInvalidURI
 	}
 	r.send(inv.caller, &wamp.ErrorMessage{
 		Type: wamp.KindCall, Request: inv.call, URI: uri,
-		Details: wamp.ErrorDetails{PPT: m.Details.PPT}, Payload: m.Payload,
+		Details: wamp.ErrorDetails{PPT: ppt}, Payload: m.Payload,
 	})
 }
 

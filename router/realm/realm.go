@@ -9,6 +9,7 @@
 // publish and subscribe, testament.go what sessions leave, retain.go retained events, history.go those that can be
 // asked for, shard.go who of several has a resource, registration.go who provides which procedure, dealer.go the way of
 // a call to its callee and back, invocation.go what a callee has to answer,
+// passthru.go payloads that are carried unseen,
 // timeout.go until when, stream.go calls that come in parts, reroute.go those
 // that a callee passes on, permission.go what roles may do,
 // authorizer.go what others decide about that, revoke.go what they
@@ -237,14 +238,14 @@ func features(cfg *Config) wamp.Dict {
 		}
 		return d
 	}
-	broker := announce("event_retention", "pattern_based_subscription", "publisher_exclusion",
+	broker := announce("event_retention", "pattern_based_subscription", "payload_passthru_mode", "publisher_exclusion",
 		"publisher_identification", "session_meta_api", "sharded_subscription", "shareded_subscriptions",
 		"subscriber_blackwhite_listing", "subscription_meta_api")
 	if len(cfg.History) > 0 {
 		broker["event_history"] = true
 	}
 	dealer := announce("call_canceling", "call_reroute", "call_timeout", "caller_identification",
-		"pattern_based_registration", "progressive_call_invocations", "progressive_call_results",
+		"pattern_based_registration", "payload_passthru_mode", "progressive_call_invocations", "progressive_call_results",
 		"registration_meta_api", "registration_revocation", "session_meta_api", "sharded_registration", "shared_registration",
 		"testament_meta_api")
 	if slices.ContainsFunc(cfg.Roles, func(ro Role) bool { return ro.TrustLevel != nil }) {
@@ -284,6 +285,9 @@ func (r *Realm) Step(s *Session, m wamp.Message, now Time) []Effect {
 }
 
 func (r *Realm) step(s *Session, m wamp.Message) {
+	if !r.mayPass(s, m) {
+		return
+	}
 	switch m := m.(type) {
 	case *wamp.Call:
 		if !r.continues(s, m) && r.checkRequest(s, m.Request) {

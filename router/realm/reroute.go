@@ -78,7 +78,7 @@ func (r *Realm) passOn(inv *invocation) bool {
 		return false
 	}
 	kept.tried = append(kept.tried, was)
-	want := wanted{procedure: kept.msg.Details.Procedure, parts: inv.stream != nil, not: kept.tried}
+	want := wanted{procedure: kept.msg.Details.Procedure, parts: inv.stream != nil, passes: passes(&kept.msg.Details.PPT), not: kept.tried}
 	c := r.pick(was.of, want.suits)
 	if c == nil {
 		return false

@@ -21,6 +21,7 @@ type Session struct {
 	canCancel   bool  // as a callee it announced call_canceling
 	canStream   bool  // and progressive_call_invocations as well
 	canReroute  bool  // and call_reroute
+	passthru    passthru
 	lastRequest wamp.ID
 	testaments  testaments
 
@@ -79,6 +80,7 @@ func (r *Realm) Join(s *Session, now Time) []Effect {
 	s.canCancel = s.Feature("callee", "call_canceling") || s.Feature("callee", "call_cancelling")
 	s.canStream = s.canCancel && s.Feature("callee", "progressive_call_invocations")
 	s.canReroute = s.Feature("callee", "call_reroute")
+	s.passthru = s.announcedPassthru()
 	r.sessions[s.ID] = s
 	r.stats.Joined++
 	details := wamp.Dict{
