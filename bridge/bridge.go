@@ -19,6 +19,9 @@ type Host struct {
 	// Realm to join, and Dial, which opens connections to its router.
 	Realm string
 	Dial  client.Dialer
+	// DialAs opens connections whose sessions have a role's rights only; without
+	// it, commands from MQTT are refused.
+	DialAs func(authid, role string) client.Dialer
 	// URIs is how strictly the realm checks URIs.
 	URIs wamp.URIRule
 	// Brokers are the brokers by their names in the configuration; Embedded is
@@ -76,6 +79,8 @@ func New(cfg Config, host Host) (*Bridge, error) {
 		}
 		t := newTask(c.Name, c, broker, table, host.Log)
 		t.join = func(ctx context.Context, name string) (session, error) { return b.join(ctx, name) }
+		t.useCalls(newCalls(c.Name, cfg.Calls, host.URIs))
+		t.callAs = b.dialAs
 		t.gauge.changed = b.tell
 		b.tasks = append(b.tasks, t)
 	}
@@ -96,6 +101,18 @@ func (b *Bridge) dial(ctx context.Context, name string) (session, error) {
 		Realm:     b.host.Realm,
 		Reconnect: &client.Backoff{Min: 50 * time.Millisecond, Max: 5 * time.Second, Jitter: 0.3},
 		Log:       b.host.Log.With("bridge", name),
+	})
+}
+
+// dialAs joins the realm for the commands of one entry of calls.
+func (b *Bridge) dialAs(ctx context.Context, c Call) (caller, error) {
+	if b.host.DialAs == nil {
+		return nil, errors.New("the bridge may not act for others here")
+	}
+	return client.Join(ctx, b.host.DialAs("bridge."+c.Name, c.Role), client.Config{
+		Realm:     b.host.Realm,
+		Reconnect: &client.Backoff{Min: 50 * time.Millisecond, Max: 5 * time.Second, Jitter: 0.3},
+		Log:       b.host.Log.With("call", c.Name),
 	})
 }
 

@@ -80,6 +80,8 @@ type Received struct {
 	// Ack acknowledges it to the broker; nil when there is nothing to
 	// acknowledge. It may block while the network does.
 	Ack func()
+
+	command bool // carried out already
 }
 
 // ErrBacklog is returned to an adapter that delivers faster than the realm

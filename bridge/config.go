@@ -10,6 +10,8 @@ type Config struct {
 	Brokers []BrokerConfig `yaml:"brokers" doc:"MQTT brokers on the network. The gateway's own broker needs no entry: maps call it embedded."`
 	Maps    []Map          `yaml:"maps" doc:"What crosses between MQTT and the realm. For a topic or URI that several maps match, the first decides."`
 
+	Calls []Call `yaml:"calls" doc:"Remote procedures across the bridge: commands from MQTT that call WAMP procedures, and WAMP procedures that MQTT devices answer."`
+
 	// EmbeddedAt are the addresses, host:port, at which the embedded broker
 	// listens; with them an entry of Brokers that reaches it is told from others
 	// when loops are looked for. New asks the broker when they are not set.

@@ -7,6 +7,8 @@
 //   - Table: the mapping itself, pure: which topic is which URI, whether and
 //     how a payload crosses. Names are escaped reversibly; what cannot be said
 //     on the other side is dropped and counted, never guessed.
+//   - calls: procedures that devices answer, and commands that call procedures.
+//     Their messages go past the queues: they are worth something now or never.
 //   - Task: one broker. It has a WAMP session of its own (so that what comes
 //     from one broker reaches the others) and one connection to the broker at
 //     a time, behind the interface Broker: bridge/paho implements it for
@@ -35,7 +37,8 @@
 // # Goroutines
 //
 // Bridge.Run starts one goroutine per task and one that publishes the status,
-// and waits for them. Task.Run is the supervisor of its connection; it starts
+// and waits for them. A command from MQTT has a goroutine until its timeout at
+// most; their number is bounded, and Task.Run waits for them. Task.Run is the supervisor of its connection; it starts
 // one goroutine that publishes what arrived from MQTT, one that watches the
 // session, and one sender per connection. It waits for them, too; but a sender
 // that the network blocks may outlive its connection by the adapter's write

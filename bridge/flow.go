@@ -124,6 +124,12 @@ func (t *Task) send(ctx context.Context, conn Conn, gen int) error {
 
 // receive is called by the adapter: it only enqueues.
 func (t *Task) receive(r Received) error {
+	if t.calls.arrived(r) {
+		if r.Ack == nil {
+			return nil
+		}
+		r.command = true // acknowledged in its turn
+	}
 	if err := t.inbox.push(r); err != nil {
 		t.gauge.drop(Backlog, 1, nil, r.Topic, err)
 		return err
@@ -156,6 +162,9 @@ func (t *Task) publishArrived(ctx context.Context, sess session) {
 // deliver publishes one message. False means that it must not be acknowledged:
 // the realm did not get it, and will when the broker sends it again.
 func (t *Task) deliver(ctx context.Context, sess session, r *Received) bool {
+	if r.command {
+		return true
+	}
 	if !t.noLocal.Load() && t.echoes.swallow(r.Topic, r.Payload, time.Now()) {
 		t.gauge.drop(Echo, 1, nil, r.Topic, nil)
 		return true

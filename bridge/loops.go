@@ -30,13 +30,15 @@ func (c *Config) Check(uris wamp.URIRule) []Problem {
 	for _, b := range c.Brokers {
 		add(b.Name, b.URLs)
 	}
-	if len(c.Brokers) == 0 || slices.ContainsFunc(c.Maps, func(m Map) bool { return m.isFor(Embedded) }) {
+	embedded := func(call Call) bool { return call.Broker == Embedded }
+	if len(c.Brokers) == 0 || slices.ContainsFunc(c.Calls, embedded) || slices.ContainsFunc(c.Maps, func(m Map) bool { return m.isFor(Embedded) }) {
 		var urls []string
 		for _, a := range c.EmbeddedAt {
 			urls = append(urls, "tcp://"+a)
 		}
 		add(Embedded, urls)
 	}
+	problems = append(problems, c.checkCalls(uris, tables)...)
 	return append(problems, findLoops(tables)...)
 }
 

@@ -260,6 +260,11 @@ func (t *Table) MQTTFilters() []Filter {
 	for _, r := range t.in {
 		all = append(all, Filter{Topic: r.mqtt.filter(), QoS: byte(r.QoS)})
 	}
+	return widestFilters(all)
+}
+
+// widestFilters leaves out the filters that another covers.
+func widestFilters(all []Filter) []Filter {
 	for i := range all { // what covers another asks for as much as that one did
 		for _, g := range all {
 			if all[i].covers(g) {

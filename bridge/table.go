@@ -27,12 +27,13 @@ const (
 	Stale              // a retained event that the map does not keep
 	Overrun            // events that came faster than they could be queued
 	Filtered           // held back by the map's filter
+	Repeated           // a command whose id came before
 	reasonCount = iota
 )
 
 var reasonNames = [reasonCount]string{
 	"mapped", "no_map", "bad_topic", "bad_uri", "bad_payload", "offline", "queue_full",
-	"backlog", "refused", "echo", "unchanged", "stale", "overrun", "filtered",
+	"backlog", "refused", "echo", "unchanged", "stale", "overrun", "filtered", "repeated",
 }
 
 // String is the reason's name in counters.

@@ -51,6 +51,9 @@ type Task struct {
 	recall  recall
 	outputs outputs
 	echoes  echoes
+	calls   *calls
+	// callAs joins the realm for the calls of one entry.
+	callAs func(ctx context.Context, c Call) (caller, error)
 
 	// noLocal and conn describe the present connection, for the goroutine that
 	// publishes what arrived.
@@ -67,6 +70,7 @@ func newTask(name string, cfg BrokerConfig, broker Broker, table *Table, log *sl
 		name: name, cfg: cfg, broker: broker, table: table, log: log,
 		queue: newQueue(cfg.Queue), inbox: newInbox(), ready: make(chan struct{}),
 	}
+	t.calls = newCalls(name, nil, table.rule)
 	t.gauge = &gauge{log: log, changed: func() {}, state: StateStopped, since: time.Now()}
 	return t
 }
@@ -106,6 +110,7 @@ func (t *Task) Run(ctx context.Context) error {
 		}()
 		f()
 	}
+	t.calls.begin(work, t)
 	wg.Go(func() { guard(func() { t.publishArrived(work, sess) }) })
 	wg.Go(func() {
 		select {
@@ -121,6 +126,7 @@ func (t *Task) Run(ctx context.Context) error {
 	failure := context.Cause(work)
 	fail(nil)
 	wg.Wait()
+	t.calls.end()
 	waitFor(&senders, senderTimeout)
 	t.gauge.set(StateStopped, ConnInfo{}, failure)
 	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
@@ -179,7 +185,9 @@ func (t *Task) subscribe(ctx context.Context, sess session) error {
 			return fmt.Errorf("subscribe to %q (%s): %w", s.Pattern, s.Match, err)
 		}
 	}
-	return nil
+	return t.calls.register(ctx, sess, func(procedure string, err error) {
+		t.log.Error("a procedure of the bridge is not to be had", "procedure", procedure, "error", err)
+	})
 }
 
 // connectAgain connects and serves, again and again, until ctx ends.
@@ -228,6 +236,8 @@ func (t *Task) serve(ctx, work context.Context, conn Conn, start func(func())) e
 		return err
 	}
 	t.gauge.set(StateOnline, info, warning)
+	t.calls.connected(conn)
+	defer t.calls.disconnected()
 	start(func() {
 		if err := t.send(over, conn, gen); err != nil {
 			broken <- err
@@ -258,7 +268,7 @@ func (t *Task) lostOutputs(info ConnInfo) []Message {
 // greet subscribes and says that the gateway is there. What is wrong but does
 // not end the connection comes back as a warning.
 func (t *Task) greet(ctx context.Context, conn Conn) (warning, err error) {
-	if filters := t.table.MQTTFilters(); len(filters) > 0 {
+	if filters := widestFilters(append(t.table.MQTTFilters(), t.calls.filters()...)); len(filters) > 0 {
 		ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
 		defer cancel()
 		err := conn.Subscribe(ctx, filters)

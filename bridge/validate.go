@@ -40,6 +40,17 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 		}
 		m.validateWords(func(key, problem, hint string) { report(path+key, problem, hint) })
 	}
+	for i := range c.Calls {
+		call := &c.Calls[i]
+		path := fmt.Sprintf("calls[%d].", i)
+		if names[call.Name] {
+			report(path+"name", fmt.Sprintf("the name %q is taken", call.Name), "give every map and every call a name of its own")
+		}
+		names[call.Name] = true
+		if _, ok := known[call.Broker]; !ok {
+			report(path+"broker", fmt.Sprintf("there is no broker %q", call.Broker), "use the name of an entry of brokers, or embedded")
+		}
+	}
 	for _, p := range c.Check(wamp.LooseURIs) {
 		if p.Fatal {
 			report(p.Path, p.Message, p.Hint)

@@ -70,6 +70,12 @@ func (w *world) dial(ctx context.Context) (transport.Conn, error) {
 	return w.router.Local(context.WithoutCancel(ctx), realm.Identity{AuthID: "test", AuthRole: router.RoleTrusted}, "realm1")
 }
 
+func (w *world) dialAs(authid, role string) client.Dialer {
+	return func(ctx context.Context) (transport.Conn, error) {
+		return w.router.Local(context.WithoutCancel(ctx), realm.Identity{AuthID: authid, AuthRole: role}, "realm1")
+	}
+}
+
 func (w *world) join() *client.Session {
 	w.t.Helper()
 	s, err := client.Join(w.t.Context(), w.dial, client.Config{Realm: "realm1", EventBuffer: 64 << 20})
@@ -94,7 +100,7 @@ type running struct {
 // run starts a bridge and waits until every broker is in the state given.
 func (w *world) run(cfg bridge.Config, state string, embedded *broker.Broker) *running {
 	w.t.Helper()
-	host := bridge.Host{Realm: "realm1", Dial: w.dial, Log: w.log, Brokers: map[string]bridge.Broker{}}
+	host := bridge.Host{Realm: "realm1", Dial: w.dial, DialAs: w.dialAs, Log: w.log, Brokers: map[string]bridge.Broker{}}
 	if embedded != nil {
 		host.Brokers[bridge.Embedded] = embedded
 	}

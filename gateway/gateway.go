@@ -116,16 +116,19 @@ func (g *Gateway) newBridge() error {
 			return err
 		}
 	}
-	g.bridge, err = bridge.New(g.cfg.Bridge, bridge.Host{Realm: g.realm, Dial: g.Dial("bridge"), URIs: g.cfg.URIs(), Brokers: brokers, Log: g.log})
+	g.bridge, err = bridge.New(g.cfg.Bridge, bridge.Host{Realm: g.realm, Dial: g.Dial("bridge"), DialAs: g.dialAs, URIs: g.cfg.URIs(), Brokers: brokers, Log: g.log})
 	return err
 }
 
 // Dial returns a dialer that joins the realm of the devices from within the
 // process, with all rights. name becomes the sessions' authid.
-func (g *Gateway) Dial(name string) client.Dialer {
+func (g *Gateway) Dial(name string) client.Dialer { return g.dialAs(name, router.RoleTrusted) }
+
+// dialAs returns such a dialer for sessions with a role's rights.
+func (g *Gateway) dialAs(name, role string) client.Dialer {
 	return func(ctx context.Context) (transport.Conn, error) {
 		// The context of a dialer bounds the dialling; the session goes on.
-		return g.router.Local(context.WithoutCancel(ctx), realm.Identity{AuthID: name, AuthRole: router.RoleTrusted, AuthMethod: "local"}, g.realm)
+		return g.router.Local(context.WithoutCancel(ctx), realm.Identity{AuthID: name, AuthRole: role, AuthMethod: "local"}, g.realm)
 	}
 }
 

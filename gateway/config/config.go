@@ -205,6 +205,24 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 		report("realm", fmt.Sprintf("there is no realm %q", c.Realm), "use the name of an entry of realms, or leave it out")
 	}
 	c.validateAnonymous(report)
+	c.validateCalls(report)
+}
+
+// validateCalls checks that commands from MQTT have a role that is there.
+func (c *Config) validateCalls(report func(path, problem, hint string)) {
+	roles := []string{router.RoleTrusted}
+	for _, r := range c.Router.Realms {
+		if r.Name == c.HomeRealm() {
+			for _, role := range r.Roles {
+				roles = append(roles, role.Name)
+			}
+		}
+	}
+	for i, call := range c.Bridge.Calls {
+		if call.Role != "" && !slices.Contains(roles, call.Role) {
+			report(fmt.Sprintf("bridge.calls[%d].role", i), fmt.Sprintf("the realm has no role %q", call.Role), "there are: "+strings.Join(roles, ", "))
+		}
+	}
 }
 
 // validateAnonymous refuses rights for whoever can reach a listener, unless
