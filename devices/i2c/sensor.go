@@ -70,6 +70,8 @@ func drivers(p *pool, sim *simulation) []devices.Driver {
 		bh1750Driver(p, sim),
 		ads1115Driver(p, sim),
 		ina219Driver(p, sim),
+		pca9685Driver(p, sim),
+		ssd1306Driver(p, sim),
 		registersDriver(p, sim),
 	}
 }
