@@ -9,6 +9,7 @@ import (
 	"github.com/postern-iot/postern/devices/gpio"
 	"github.com/postern-iot/postern/devices/i2c"
 	"github.com/postern-iot/postern/devices/onewire"
+	"github.com/postern-iot/postern/devices/pwm"
 	"github.com/postern-iot/postern/devices/serial"
 	"github.com/postern-iot/postern/devices/sim"
 	"github.com/postern-iot/postern/devices/spi"
@@ -21,6 +22,7 @@ func Table() *devices.Table {
 	chips := gpio.NewChips()
 	t, err := devices.NewTable(slices.Concat(
 		gpio.Drivers(chips),
+		pwm.Drivers(),
 		i2c.Drivers(),
 		spi.Drivers(),
 		onewire.Drivers(),
