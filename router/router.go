@@ -105,6 +105,7 @@ func New(cfg Config, opts ...Option) (*Router, error) {
 			timer: time.NewTimer(math.MaxInt64),
 		}
 		h.cfg.Agent, h.cfg.Encoding, h.cfg.NewID = "postern", codec.CBOR, newIDs()
+		h.cfg.Wall = func(realm.Time) realm.Time { return realm.Time(time.Now().UnixNano()) }
 		if c.Anonymous != "" {
 			h.authenticators = append(h.authenticators, anonymous{role: c.Anonymous})
 		}

@@ -72,7 +72,7 @@ func (r *Realm) subscribe(s *Session, m *wamp.Subscribe) {
 
 func (r *Realm) newSubscription(match wamp.Match, topic string) *subscription {
 	r.lastSubscription++
-	sub := &subscription{id: r.lastSubscription, topic: topic, match: match, created: r.now}
+	sub := &subscription{id: r.lastSubscription, topic: topic, match: match, created: r.wall()}
 	r.subscriptions.put(match, topic, sub)
 	r.subscriptionByID[sub.id] = sub
 	r.stats.Subscriptions++

@@ -39,7 +39,7 @@ type history struct {
 // record is an event that is kept. Several histories may share it.
 type record struct {
 	publication
-	at   Time
+	at   Time // by the wall clock
 	size int
 }
 
@@ -77,7 +77,7 @@ func (r *Realm) record(p *publication, matched []*subscription) {
 			continue
 		}
 		if rec == nil {
-			rec = &record{publication: p.own(), at: r.now}
+			rec = &record{publication: p.own(), at: r.wall()}
 			rec.to.without = 0
 			rec.size = p.retainedSize()
 		}

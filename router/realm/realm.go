@@ -78,7 +78,11 @@ type Config struct {
 	// Encoding encodes the payloads that the realm itself makes.
 	Encoding wamp.Encoding
 	// NewID draws a random ID in [1, 2^53], for sessions and publications.
-	NewID      func() wamp.ID
+	NewID func() wamp.ID
+	// Wall says what people's clocks show at a time that a realm is told, for
+	// timestamps; nil where that is the same. The times themselves are of a clock
+	// that nobody sets.
+	Wall       func(now Time) Time
 	URIs       wamp.URIRule
 	RequestIDs RequestIDs
 	Roles      []Role
@@ -362,6 +366,14 @@ func (r *Realm) begin(now Time) {
 	}
 	clear(r.out)
 	r.out = r.out[:0]
+}
+
+// wall is what people's clocks show now.
+func (r *Realm) wall() Time {
+	if r.cfg.Wall == nil {
+		return r.now
+	}
+	return r.cfg.Wall(r.now)
 }
 
 func (r *Realm) emit(e Effect) { r.out = append(r.out, e) }

@@ -388,3 +388,31 @@ func TestRevocation(t *testing.T) {
 		t.Errorf("an event after the revocation: %v", got)
 	}
 }
+
+// TestWall: timestamps are by people's clock, however often it is set.
+func TestWall(t *testing.T) {
+	cfg := testConfig()
+	cfg.History = []realm.History{{URI: "com.a"}}
+	wall := realm.Time(1_000_000_000e9) // 2001-09-09T01:46:40
+	cfg.Wall = func(realm.Time) realm.Time { return wall }
+	r, err := realm.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := join(r)
+	answer := func(request wamp.ID, procedure string) string {
+		t.Helper()
+		m := only[*wamp.Result](t, r.Step(s, &wamp.Call{
+			Request: request, Procedure: procedure, Payload: wamp.Payload{Enc: codec.JSON, Args: []byte("[1]")},
+		}, 5), s)
+		return string(m.Args)
+	}
+	if got := answer(1, "wamp.subscription.get"); !strings.Contains(got, `"created":"2001-09-09T01:46:40.000Z"`) {
+		t.Errorf("the history's subscription: %s", got)
+	}
+	wall += 1e9
+	r.Step(s, &wamp.Publish{Request: 2, Topic: "com.a"}, 5)
+	if got := answer(3, "wamp.subscription.get_events"); !strings.Contains(got, `"timestamp":"2001-09-09T01:46:41.000Z"`) {
+		t.Errorf("the event: %s", got)
+	}
+}

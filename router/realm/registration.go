@@ -60,7 +60,7 @@ func (r *Realm) register(s *Session, m *wamp.Register) {
 	}
 	if reg == nil {
 		r.lastRegistration++
-		reg = &registration{id: r.lastRegistration, procedure: m.Procedure, match: match, invoke: policy(m), created: r.now}
+		reg = &registration{id: r.lastRegistration, procedure: m.Procedure, match: match, invoke: policy(m), created: r.wall()}
 		r.registrations.put(match, m.Procedure, reg)
 		r.registrationByID[reg.id] = reg
 		r.stats.Registrations++

@@ -118,6 +118,7 @@ func testConfig() realm.Config {
 	return realm.Config{
 		Name: "realm1", Agent: "postern", Encoding: codec.JSON,
 		NewID: func() wamp.ID { next++; return next },
+		Wall:  func(now realm.Time) realm.Time { return max(now, start) }, // histories are older than the first line
 		Roles: []realm.Role{everything("user")},
 	}
 }

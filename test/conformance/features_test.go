@@ -36,7 +36,7 @@ func welcomed(tb testing.TB, g *gateway) []string {
 }
 
 // byConfiguration are features that only some realms announce.
-var byConfiguration = []string{"dealer.call_trustlevels", "broker.publication_trustlevels"}
+var byConfiguration = []string{"dealer.call_trustlevels", "broker.publication_trustlevels", "broker.event_history"}
 
 // applies reports whether all that a conversation is about is announced.
 func (s *script) applies(announced []string) bool {
@@ -56,6 +56,14 @@ func TestFeatures(t *testing.T) {
 		}
 		if !s.applies(announced) {
 			t.Logf("not announced, and not tried: %s (%s)", s.name, strings.Join(s.features, ", "))
+		}
+	}
+	for _, f := range byConfiguration {
+		if slices.Contains(announced, f) {
+			t.Errorf("%s is announced by a realm whose configuration has nothing of it", f)
+		}
+		if !tested[f] {
+			t.Errorf("no conversation in testdata shows %s", f)
 		}
 	}
 	for _, f := range announced {
