@@ -62,7 +62,28 @@ func TestCheckClaims(t *testing.T) {
 		{Name: "d", Params: &noParams{}},
 		{Name: "e", Params: &claims{"gpio:GPIO17", "serial:/dev/ttyUSB0"}},
 	}
-	want := []Conflict{{"gpio:GPIO17", 0, 2}, {"gpio:GPIO17", 0, 4}, {"serial:/dev/ttyUSB0", 2, 4}}
+	want := []Conflict{{Claim: "gpio:GPIO17", First: 0, Second: 2}, {Claim: "gpio:GPIO17", First: 0, Second: 4}, {Claim: "serial:/dev/ttyUSB0", First: 2, Second: 4}}
+	if have := CheckClaims(entries); !slices.Equal(have, want) {
+		t.Errorf("have %v, want %v", have, want)
+	}
+}
+
+// shares is a line and how it is set.
+type shares [2]string
+
+func (s *shares) Shares() (claim, terms string) { return s[0], s[1] }
+
+func TestCheckShares(t *testing.T) {
+	const line = "serial:/dev/ttyUSB0"
+	entries := []Entry{
+		{Name: "a", Params: &shares{line, "9600"}},
+		{Name: "b", Params: &shares{line, "9600"}},
+		{Name: "c", Params: &shares{line, "19200"}},
+		{Name: "d", Params: &claims{line}},
+		{Name: "e", Params: &shares{"", "9600"}},
+		{Name: "f", Params: &shares{"", "19200"}},
+	}
+	want := []Conflict{{Claim: line, First: 0, Second: 2, Terms: [2]string{"9600", "19200"}}, {Claim: line, First: 0, Second: 3}}
 	if have := CheckClaims(entries); !slices.Equal(have, want) {
 		t.Errorf("have %v, want %v", have, want)
 	}

@@ -81,6 +81,14 @@ type Simulator interface {
 	Simulate()
 }
 
+// Sharer is implemented by parameter structs of devices that need a piece of
+// hardware together with others: with those that say the same terms, such as a
+// line's speed. Another's claim to it is a config error, and so are other
+// terms. An empty claim is none.
+type Sharer interface {
+	Shares() (claim, terms string)
+}
+
 // Device is one opened device. The host calls its methods, Run one at a time.
 type Device interface {
 	// Readings and Procedures describe this device; they do not change.

@@ -28,6 +28,7 @@ func Table() *devices.Table {
 		onewire.Drivers(),
 		[]devices.Driver{
 			serial.Lines(),
+			serial.Modbus(),
 			system.Driver(),
 			sim.Sine(),
 			sim.Walk(),

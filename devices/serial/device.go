@@ -30,40 +30,6 @@ const (
 	goodTime  = 10 * time.Second
 )
 
-// port is an open serial port.
-type port interface {
-	io.ReadWriteCloser // Close may be called twice and ends pending calls
-	SetReadDeadline(time.Time) error
-	SetWriteDeadline(time.Time) error
-}
-
-// Lines is the driver "serial-lines".
-func Lines() devices.Driver {
-	return devices.Driver{
-		Type:    "serial-lines",
-		Summary: "A device on a serial port that speaks in lines: text, CSV, JSON, or anything that a regular expression can read.",
-		Doc: "Any microcontroller, meter, scale, weather station or modem that sends lines over RS-232, RS-485 or a USB adapter. " +
-			"Every line is taken apart into fields, and each field is a reading. A line of which a field cannot be understood is counted " +
-			"in `bad_lines` and not used at all; the device is then degraded until good lines come again. After noise, reading begins anew with the next delimiter.\n\n" +
-			"A missing field (an empty column, a JSON null) is no event; NaN is a fault of its reading. An adapter that is unplugged is opened again when it is back: " +
-			"name it by its link in `/dev/serial/by-id`, which does not change. The gateway's user must be in the port's group (`dialout`).",
-		Example: "name: weather\ntype: serial-lines\nport: /dev/serial/by-id/usb-Arduino_Uno_55736303831351B0A1C1-if00\nbaud: 115200\n" +
-			"format: csv\nseparator: \";\"\ntimeout: 30s\nfields:\n  - name: temperature\n    unit: Cel\n    scale: 0.1\n  - name: humidity\n    unit: \"%\"\n    column: 3\n",
-		NewParams:  func() any { return newParams() },
-		Readings:   []devices.Reading{badLines},
-		Procedures: []devices.Procedure{writeProcedure, transactProcedure},
-		Open: func(_ devices.Env, params any) (devices.Device, error) {
-			p := *params.(*Params)
-			return newDevice(p, func() (port, error) {
-				if p.Port == simPort {
-					return openSim(), nil
-				}
-				return openPort(&p)
-			})
-		},
-	}
-}
-
 var (
 	dataArgs = []devices.Arg{
 		{Name: "data", Type: "bytes", Doc: "what to write, text or bytes"},
@@ -81,34 +47,49 @@ var (
 	}
 )
 
-// device is a device of type "serial-lines".
+// protocol is what a device on a port of its own speaks: in frames, each of
+// which is taken apart into values.
+type protocol struct {
+	line      *Line
+	noun      string // what a frame is called
+	text      bool   // frames are text, if they are UTF-8
+	readings  []devices.Reading
+	longest   int // bytes of a frame
+	timeout   time.Duration
+	writeRate int
+	// framing is made for every run.
+	framing func() framing
+	// parse returns the values of the readings but the last, which counts the
+	// frames that are not like the others; see parser.parse.
+	parse func(frame []byte) ([]any, error)
+	// wrap makes a frame of data.
+	wrap func(data []byte) []byte
+}
+
+// framing cuts a stream into frames. It calls frame with each, valid during the
+// call, and bad where it finds that what came is none.
+type framing interface {
+	feed(p []byte, frame func([]byte), bad func(error))
+}
+
+// device is a device with a port of its own.
 type device struct {
-	params   Params
-	open     func() (port, error)
-	readings []devices.Reading
-	parser   *parser
-	frame    framer
-	buf      [4096]byte
-	health   health
+	protocol
+	open    func() (port, error)
+	framing framing
+	buf     [4096]byte
+	health  health
 
 	turn chan struct{} // holds a token while a procedure writes or transacts
 
 	mu     sync.Mutex
 	port   port        // nil while Run does not serve
-	answer chan []byte // takes the next line; nil when nobody waits
+	answer chan []byte // takes the next frame; nil when nobody waits
 	budget budget
 }
 
-func newDevice(p Params, open func() (port, error)) (*device, error) {
-	a, err := newParser(&p)
-	if err != nil {
-		return nil, err
-	}
-	return &device{
-		params: p, open: open, readings: p.readings(), parser: a,
-		turn:   make(chan struct{}, 1),
-		budget: budget{rate: p.WriteRate},
-	}, nil
+func newStream(p protocol, open func() (port, error)) *device {
+	return &device{protocol: p, open: open, turn: make(chan struct{}, 1), budget: budget{rate: p.writeRate}}
 }
 
 func (d *device) Readings() []devices.Reading { return d.readings }
@@ -141,18 +122,15 @@ func (d *device) Run(ctx context.Context, out devices.Outlet) error {
 	defer context.AfterFunc(ctx, func() { p.Close() })()
 	d.setPort(p)
 	defer d.setPort(nil)
-	d.frame = framer{delimiter: d.params.delimiter(), max: d.params.MaxLine, buf: d.frame.buf[:0]}
-	d.health.begin(&d.params, out, time.Now())
+	d.framing = d.protocol.framing()
+	d.health.begin(&d.protocol, out, time.Now())
 	out.Ready()
 	for {
 		p.SetReadDeadline(d.health.deadline())
 		n, err := p.Read(d.buf[:])
 		now := time.Now()
 		if n > 0 {
-			tooLong := d.frame.feed(d.buf[:n], func(line []byte) { d.take(line, now, out) })
-			for range tooLong {
-				d.health.bad(now, fmt.Errorf("it is longer than %d bytes", d.params.MaxLine))
-			}
+			d.framing.feed(d.buf[:n], func(frame []byte) { d.take(frame, now, out) }, func(err error) { d.health.bad(now, err) })
 		}
 		d.health.tick(now)
 		switch {
@@ -160,9 +138,9 @@ func (d *device) Run(ctx context.Context, out devices.Outlet) error {
 			return nil
 		case err == nil, errors.Is(err, os.ErrDeadlineExceeded):
 		case errors.Is(err, io.EOF):
-			return fmt.Errorf("serial port %s is gone: was it unplugged?", d.params.Port)
+			return fmt.Errorf("serial port %s is gone: was it unplugged?", d.line.Port)
 		default:
-			return fmt.Errorf("read from serial port %s: %w: was it unplugged?", d.params.Port, err)
+			return fmt.Errorf("read from serial port %s: %w: was it unplugged?", d.line.Port, err)
 		}
 	}
 }
@@ -177,18 +155,12 @@ func (d *device) setPort(p port) {
 	}
 }
 
-// take publishes one line.
-func (d *device) take(line []byte, now time.Time, out devices.Outlet) {
-	if string(d.frame.delimiter) == "\n" {
-		line = bytes.TrimSuffix(line, []byte("\r"))
-	}
-	if len(line) == 0 {
-		return
-	}
-	answered := d.deliver(line)
-	values, err := d.parser.parse(line)
+// take publishes one frame.
+func (d *device) take(frame []byte, now time.Time, out devices.Outlet) {
+	answered := d.deliver(frame)
+	values, err := d.parse(frame)
 	if err != nil {
-		if !answered { // an answer need not look like the other lines
+		if !answered { // an answer need not look like the others
 			d.health.bad(now, err)
 		}
 		return
@@ -231,10 +203,12 @@ func (d *device) write(args wamp.List) (int, error) {
 	data, _ := args[0].([]byte)
 	raw, _ := args[1].(bool)
 	if !raw {
-		data = append(bytes.Clone(data), d.params.delimiter()...)
-	}
-	if longest := d.params.MaxLine + len(d.params.delimiter()); len(data) > longest {
-		return 0, wamp.Errorf(wamp.ErrInvalidArgument, "%d bytes are too long: max_line is %d", len(data), d.params.MaxLine)
+		if len(data) > d.longest {
+			return 0, wamp.Errorf(wamp.ErrInvalidArgument, "%d bytes are too long: max_%s is %d", len(data), d.noun, d.longest)
+		}
+		data = d.wrap(data)
+	} else if longest := max(64, 2*d.longest); len(data) > longest {
+		return 0, wamp.Errorf(wamp.ErrInvalidArgument, "%d bytes are too long: at most %d can be written", len(data), longest)
 	}
 	d.mu.Lock()
 	p := d.port
@@ -244,9 +218,9 @@ func (d *device) write(args wamp.List) (int, error) {
 	case p == nil:
 		return 0, wamp.Errorf(wamp.ErrUnavailable, "the serial port is not open")
 	case !free:
-		return 0, wamp.Errorf(wamp.ErrUnavailable, "more than %d writes in a second", d.params.WriteRate)
+		return 0, wamp.Errorf(wamp.ErrUnavailable, "more than %d writes in a second", d.writeRate)
 	}
-	onLine := time.Duration(len(data)) * 12 * time.Second / time.Duration(max(1, d.params.Baud))
+	onLine := time.Duration(len(data)) * 12 * time.Second / time.Duration(max(1, d.line.Baud))
 	p.SetWriteDeadline(time.Now().Add(onLine + writeGrace))
 	n, err := p.Write(data)
 	switch {
@@ -283,12 +257,12 @@ func (d *device) transact(ctx context.Context, args wamp.List, _ wamp.Dict) (any
 		switch {
 		case !ok:
 			return nil, wamp.Errorf(wamp.ErrUnavailable, "the serial port is gone")
-		case !utf8.Valid(line):
+		case !d.text || !utf8.Valid(line):
 			return line, nil
 		}
 		return string(line), nil
 	case <-timer.C:
-		return nil, wamp.Errorf(wamp.ErrTimeout, "no line came within %v", wait)
+		return nil, wamp.Errorf(wamp.ErrTimeout, "no %s came within %v", d.noun, wait)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -249,7 +248,7 @@ func TestMegabyteOfNoise(t *testing.T) {
 			t.Errorf("noise made %d bytes of events", n)
 		}
 		r.expect(`{"a":2}`+"\n", "a=2")
-		if c := cap(r.dev.frame.buf); c > 64<<10 {
+		if c := cap(r.dev.framing.(*lineFraming).buf); c > 64<<10 {
 			t.Errorf("the buffer has grown to %d bytes", c)
 		}
 		r.stop()
@@ -388,35 +387,60 @@ func TestGone(t *testing.T) {
 	})
 }
 
-// A simulated port takes what is written, is silent, and ends when it is
-// closed.
-func TestSimulatedPort(t *testing.T) {
-	p := newParams()
-	p.Port = "/dev/ttyUSB0"
-	p.Simulate()
-	if c := p.Claims(); c != nil {
-		t.Errorf("it claims %q", c)
-	}
-	dev, err := Lines().Open(devices.Env{Name: "x"}, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := dev.(*device)
-	port, err := d.open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n, err := port.Write([]byte("hello\n")); n != 6 || err != nil {
-		t.Errorf("write: %d, %v", n, err)
-	}
-	port.SetReadDeadline(time.Now())
-	if _, err := port.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("read: %v", err)
-	}
-	for range 2 {
-		port.Close()
-	}
-	if _, err := port.Write([]byte("x")); err == nil {
-		t.Error("a closed port takes bytes")
+func contextOf(t testing.TB) (context.Context, context.CancelFunc) {
+	return context.WithCancel(t.Context())
+}
+
+// Whatever a configuration describes, a simulated device sends it.
+func TestSimulatedLines(t *testing.T) {
+	number, ok := Field{Name: "n", Type: "int"}, Field{Name: "ok", Type: "bool"}
+	place := func(f Field, change func(*Field)) Field { change(&f); return f }
+	for name, c := range map[string]struct {
+		params Params
+		change func(*Params)
+		want   string
+	}{
+		"text":       {textParams(), func(*Params) {}, "ready line=line 0"},
+		"csv":        {with(formatCSV, Field{Name: "a", Scale: 0.5}, place(number, func(f *Field) { f.Column = 4 })), func(*Params) {}, "ready a=5 n=20"},
+		"whitespace": {with(formatCSV, number, ok), func(p *Params) { p.Separator = whitespace }, "ready n=10 ok=false"},
+		"json":       {with(formatJSON, place(number, func(f *Field) { f.Key = "a.1.n" }), place(ok, func(f *Field) { f.Key = "a.0" })), func(*Params) {}, "ready n=10 ok=false"},
+		"regexp": {with(formatRegexp, number, Field{Name: "t"}), func(p *Params) {
+			p.Pattern, p.Delimiter = `^[A-F]+ N=(?P<n>\d{2,})(?: |\t)T=(?P<t>-?[0-9.]+)x{3}$`, "crlf"
+		},
+			"ready n=10 t=20"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := c.params
+				p.Port = "/dev/ttyUSB0"
+				c.change(&p)
+				p.Simulate()
+				if claims := p.Claims(); claims != nil {
+					t.Errorf("it claims %q", claims)
+				}
+				dev, err := Lines().Open(devices.Env{Name: "x"}, &p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				o, result := newOutlet(), make(chan error, 1)
+				go func() { result <- dev.Run(ctx, o) }()
+				synctest.Wait()
+				if have := o.take(); have != c.want {
+					t.Errorf("%s", have)
+				}
+				if v, err := call(t, dev, "transact", []byte("hello")); err != nil || v == "" {
+					t.Errorf("transact: %v, %v", v, err)
+				}
+				time.Sleep(10 * time.Second)
+				if have := o.take(); strings.Contains(have, "degraded") || strings.Count(have, "=") < 10 {
+					t.Errorf("%s", have)
+				}
+				cancel()
+				if err := <-result; err != nil {
+					t.Error(err)
+				}
+			})
+		})
 	}
 }

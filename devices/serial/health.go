@@ -11,8 +11,10 @@ import (
 // degraded, and when good ones stay out its readings become faults. It belongs
 // to Run's goroutine; the count outlives a run.
 type health struct {
-	params *Params
-	out    devices.Outlet
+	noun     string // what the device sends: "line"
+	timeout  time.Duration
+	readings []devices.Reading // the last one counts the bad ones
+	out      devices.Outlet
 
 	badCount int64
 	reported int64     // the count as published
@@ -26,8 +28,8 @@ type health struct {
 	stale    bool      // the timeout has passed, and was reported
 }
 
-func (h *health) begin(p *Params, out devices.Outlet, now time.Time) {
-	*h = health{params: p, out: out, badCount: h.badCount, reported: h.reported, reportAt: h.reportAt, first: true, lastGood: now}
+func (h *health) begin(p *protocol, out devices.Outlet, now time.Time) {
+	*h = health{noun: p.noun, timeout: p.timeout, readings: p.readings, out: out, badCount: h.badCount, reported: h.reported, reportAt: h.reportAt, first: true, lastGood: now}
 }
 
 func (h *health) good(now time.Time) {
@@ -49,7 +51,7 @@ func (h *health) bad(now time.Time, reason error) {
 	h.inRow, h.lastBad = 0, now
 	if !h.degraded && !h.stale {
 		h.degraded = true
-		h.out.Degraded(fmt.Errorf("a line cannot be used: %w", reason))
+		h.out.Degraded(fmt.Errorf("a %s cannot be used: %w", h.noun, reason))
 	}
 }
 
@@ -57,16 +59,14 @@ func (h *health) bad(now time.Time, reason error) {
 func (h *health) tick(now time.Time) {
 	if h.badCount > h.reported && !now.Before(h.reportAt) {
 		h.reported, h.reportAt = h.badCount, now.Add(reportEvery)
-		h.out.Emit(badLinesReading, h.badCount, devices.Sample{Time: now})
+		h.out.Emit(h.readings[len(h.readings)-1].Name, h.badCount, devices.Sample{Time: now})
 	}
-	if h.params.Timeout > 0 && !h.stale && now.Sub(h.lastGood) >= h.params.Timeout {
+	if h.timeout > 0 && !h.stale && now.Sub(h.lastGood) >= h.timeout {
 		h.stale = true
-		reason := fmt.Errorf("no good line came for %v", h.params.Timeout)
+		reason := fmt.Errorf("no good %s came for %v", h.noun, h.timeout)
 		h.out.Degraded(reason)
-		for _, r := range h.params.readings() {
-			if r.Name != badLinesReading {
-				h.out.Fault(r.Name, reason)
-			}
+		for _, r := range h.readings[:len(h.readings)-1] {
+			h.out.Fault(r.Name, reason)
 		}
 	}
 }
@@ -77,8 +77,8 @@ func (h *health) deadline() time.Time {
 	if h.badCount > h.reported {
 		due = h.reportAt
 	}
-	if h.params.Timeout > 0 && !h.stale {
-		if at := h.lastGood.Add(h.params.Timeout); due.IsZero() || at.Before(due) {
+	if h.timeout > 0 && !h.stale {
+		if at := h.lastGood.Add(h.timeout); due.IsZero() || at.Before(due) {
 			due = at
 		}
 	}

@@ -3,7 +3,6 @@ package serial
 import (
 	"fmt"
 	"math"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,11 +15,7 @@ import (
 
 // Params are the parameters of a "serial-lines".
 type Params struct {
-	Port      string        `yaml:"port" required:"true" doc:"the port's device; those in /dev/serial/by-id stay the same wherever the adapter is plugged in"`
-	Baud      int           `yaml:"baud" doc:"the speed in bits a second"`
-	DataBits  int           `yaml:"data_bits" doc:"bits of a character, 5 to 8"`
-	Parity    string        `yaml:"parity" doc:"none, odd or even"`
-	StopBits  int           `yaml:"stop_bits" doc:"1 or 2"`
+	Line      `yaml:",inline"`
 	Delimiter string        `yaml:"delimiter" doc:"what ends a line: lf (a newline; a carriage return before it is taken away), crlf, cr, or the 1 to 8 bytes themselves"`
 	MaxLine   int           `yaml:"max_line" doc:"the longest line, in bytes; a longer one is skipped and counted as bad"`
 	Format    string        `yaml:"format" doc:"what a line is: text (published whole as the reading line), regexp, csv or json"`
@@ -63,18 +58,11 @@ const (
 var (
 	formats = []string{formatText, formatRegexp, formatCSV, formatJSON}
 	types   = []string{"float", "int", "bool", "string"}
-	parity  = map[string]byte{"none": 'N', "odd": 'O', "even": 'E'}
-
-	// bauds are what tarm/serial can set.
-	bauds = []int{
-		50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800,
-		500000, 576000, 921600, 1000000, 1152000, 1500000, 2000000, 2500000, 3000000, 3500000, 4000000,
-	}
 )
 
 func newParams() *Params {
 	return &Params{
-		Baud: 9600, DataBits: 8, Parity: "none", StopBits: 1,
+		Line:      newLine(),
 		Delimiter: "lf", MaxLine: 4096, Format: formatText, Separator: ",", WriteRate: 20,
 	}
 }
@@ -89,46 +77,16 @@ func (p *Params) delimiter() []byte {
 	return []byte(p.Delimiter)
 }
 
-// Claims implements devices.Claimer.
-func (p *Params) Claims() []string {
-	if p.Port == simPort {
-		return nil // each device has one of its own
-	}
-	return []string{"serial:" + filepath.Clean(p.Port)}
-}
-
-// Simulate implements devices.Simulator.
-func (p *Params) Simulate() { p.Port = simPort }
-
 // Validate implements devices.Validator.
 func (p *Params) Validate(report func(path, problem, hint string)) {
-	if p.Port != "" && !filepath.IsAbs(p.Port) {
-		report("port", fmt.Sprintf("%q is not the path of a device", p.Port), "write it in full, such as /dev/ttyUSB0, or better one from /dev/serial/by-id")
-	}
-	if !slices.Contains(bauds, p.Baud) {
-		report("baud", fmt.Sprintf("%d is not a speed that can be set", p.Baud), "usual ones are 9600, 19200, 38400, 57600 and 115200")
-	}
-	if p.DataBits < 5 || p.DataBits > 8 {
-		report("data_bits", fmt.Sprintf("%d is out of range", p.DataBits), "write 5, 6, 7 or 8")
-	}
-	if parity[p.Parity] == 0 {
-		report("parity", fmt.Sprintf("%q is not known", p.Parity), "write none, odd or even")
-	}
-	if p.StopBits != 1 && p.StopBits != 2 {
-		report("stop_bits", fmt.Sprintf("%d is not possible", p.StopBits), "write 1 or 2")
-	}
+	p.Line.check(report)
 	if n := len(p.delimiter()); n < 1 || n > 8 {
 		report("delimiter", fmt.Sprintf("%q is not of 1 to 8 bytes", p.Delimiter), `write lf, crlf, cr, or the bytes; "\x03" and other escapes work in double quotes only`)
 	}
 	if p.MaxLine < 1 || p.MaxLine > maxMaxLine {
 		report("max_line", fmt.Sprintf("%d is out of range", p.MaxLine), fmt.Sprintf("write a number from 1 to %d", maxMaxLine))
 	}
-	if p.Timeout < 0 {
-		report("timeout", "it is negative", "write 0s for none")
-	}
-	if p.WriteRate < 1 || p.WriteRate > maxWriteRate {
-		report("write_rate", fmt.Sprintf("%d is out of range", p.WriteRate), fmt.Sprintf("write a number from 1 to %d", maxWriteRate))
-	}
+	checkTimes(p.Timeout, p.WriteRate, report)
 	p.validateFormat(report)
 	p.validateFields(report)
 }

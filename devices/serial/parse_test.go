@@ -302,7 +302,7 @@ func TestTableRow(t *testing.T) {
 			t.Errorf("delimiter %q: %q", name, have)
 		}
 	}
-	if have := (&Params{Port: "/dev//ttyS0"}).Claims(); !slices.Equal(have, []string{"serial:/dev/ttyS0"}) {
+	if have := (&Params{Line: Line{Port: "/dev//ttyS0"}}).Claims(); !slices.Equal(have, []string{"serial:/dev/ttyS0"}) {
 		t.Errorf("%q", have)
 	}
 }

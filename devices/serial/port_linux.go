@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	tarm "github.com/tarm/serial"
 	"golang.org/x/sys/unix"
@@ -34,7 +35,7 @@ type twin struct {
 }
 
 // openPort opens and sets up a port, and keeps others from opening it.
-func openPort(p *Params) (port, error) {
+func openPort(p *Line) (port, error) {
 	stop := tarm.Stop1
 	if p.StopBits == 2 {
 		stop = tarm.Stop2
@@ -49,6 +50,13 @@ func openPort(p *Params) (port, error) {
 	if err := t.open(p.Port); err != nil {
 		holder.Close()
 		return nil, explain(p.Port, err)
+	}
+	if p.RS485 != nil {
+		if err := t.setRS485(p.RS485); err != nil {
+			t.Close()
+			return nil, fmt.Errorf("open serial port %s: rs485: %w: the port's kernel driver cannot switch a transceiver; "+
+				"leave rs485 away if the adapter switches by itself, as most on USB do", p.Port, err)
+		}
 	}
 	return t, nil
 }
@@ -83,6 +91,49 @@ func (t *twin) open(name string) error {
 	}
 	t.file, t.conn = f, conn
 	return nil
+}
+
+// rs485 is struct serial_rs485 of linux/serial.h.
+type rs485 struct {
+	flags, before, after uint32
+	_                    [5]uint32
+}
+
+const (
+	rs485Enabled      = 1 << 0
+	rs485RTSOnSend    = 1 << 1
+	rs485RTSAfterSend = 1 << 2
+	rs485RXDuringTX   = 1 << 4
+)
+
+func newRS485(r *RS485) rs485 {
+	x := rs485{flags: rs485Enabled, before: uint32(r.Before.Milliseconds()), after: uint32(r.After.Milliseconds())}
+	if r.SendLevel == "high" {
+		x.flags |= rs485RTSOnSend
+	} else {
+		x.flags |= rs485RTSAfterSend
+	}
+	if r.Echo {
+		x.flags |= rs485RXDuringTX
+	}
+	return x
+}
+
+func (t *twin) setRS485(r *RS485) error {
+	x := newRS485(r)
+	var errno syscall.Errno
+	err := t.conn.Control(func(fd uintptr) {
+		_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, unix.TIOCSRS485, uintptr(unsafe.Pointer(&x)))
+	})
+	if err == nil && errno != 0 {
+		err = errno
+	}
+	return err
+}
+
+// discard throws away what has arrived and was not read.
+func (t *twin) discard() {
+	t.conn.Control(func(fd uintptr) { unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCIFLUSH) })
 }
 
 func (t *twin) Read(p []byte) (int, error)         { return t.file.Read(p) }

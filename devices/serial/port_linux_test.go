@@ -44,7 +44,7 @@ func (x *terminal) send(t *testing.T, s string) {
 
 func run(t *testing.T, p Params) (dev *device, o *outlet, stop context.CancelFunc, result chan error) {
 	t.Helper()
-	dev, err := newDevice(p, func() (port, error) { return openPort(&p) })
+	dev, err := newDevice(p, func() (port, error) { return openPort(&p.Line) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestTerminal(t *testing.T) {
 		}
 		f.Close()
 	}
-	_, err = openPort(&p)
+	_, err = openPort(&p.Line)
 	if !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), x.name) || !strings.Contains(err.Error(), "another program") {
 		t.Errorf("a second open: %v", err)
 	}
@@ -121,7 +121,7 @@ func TestTerminal(t *testing.T) {
 		t.Error(err)
 	}
 	// It is free again.
-	again, err := openPort(&p)
+	again, err := openPort(&p.Line)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,11 +220,11 @@ func TestOpenErrors(t *testing.T) {
 	}
 	p := textParams()
 	p.Port = "/dev/does-not-exist"
-	if _, err := openPort(&p); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), p.Port) || !strings.Contains(err.Error(), "/dev/serial/by-id") {
+	if _, err := openPort(&p.Line); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), p.Port) || !strings.Contains(err.Error(), "/dev/serial/by-id") {
 		t.Errorf("missing: %v", err)
 	}
 	p.Port = plain
-	if _, err := openPort(&p); !errors.Is(err, unix.ENOTTY) || !strings.Contains(err.Error(), "not a serial port") {
+	if _, err := openPort(&p.Line); !errors.Is(err, unix.ENOTTY) || !strings.Contains(err.Error(), "not a serial port") {
 		t.Errorf("a file: %v", err)
 	}
 	if err := explain(plain, fs.ErrPermission); !strings.Contains(err.Error(), "in the group") {

@@ -8,6 +8,6 @@ import (
 	"runtime"
 )
 
-func openPort(p *Params) (port, error) {
+func openPort(p *Line) (port, error) {
 	return nil, fmt.Errorf("open serial port %s: not on %s, only on Linux: %w", p.Port, runtime.GOOS, errors.ErrUnsupported)
 }

@@ -157,7 +157,7 @@ func TestVMUnplug(t *testing.T) {
 
 	p := textParams()
 	p.Port = "/dev/ttyACM0"
-	if _, err := openPort(&p); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "plugged in") {
+	if _, err := openPort(&p.Line); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "plugged in") {
 		t.Errorf("open without an adapter: %v", err)
 	}
 }

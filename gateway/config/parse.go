@@ -85,9 +85,12 @@ func paramsOf(owner any, table *devices.Table) (any, *strict.Misfit) {
 func checkClaims(cfg *Config, report func(path, problem, hint string), where func(string) string) {
 	for _, c := range devices.CheckClaims(cfg.Devices.List) {
 		first, second := cfg.Devices.List[c.First], cfg.Devices.List[c.Second]
-		report(claimPath(c.Second, second, c.Claim),
-			fmt.Sprintf("device %q claims %s, which device %q has (%s)", second.Name, c.Claim, first.Name, where(claimPath(c.First, first, c.Claim))),
-			"one piece of hardware serves one device: choose another for one of them")
+		problem := fmt.Sprintf("device %q claims %s, which device %q has (%s)", second.Name, c.Claim, first.Name, where(claimPath(c.First, first, c.Claim)))
+		hint := "one piece of hardware serves one device: choose another for one of them"
+		if differ := c.Differ(); differ != "" {
+			problem, hint = problem+differ, "devices on one line must set it alike"
+		}
+		report(claimPath(c.Second, second, c.Claim), problem, hint)
 	}
 }
 
