@@ -38,7 +38,8 @@ var allowed = map[string][]string{
 	"devices/all":     {"devices", "devices/*"},
 
 	"bridge/expr":   {},
-	"bridge":        {"bridge/expr", "wamp/*"},
+	"bridge/spool":  {},
+	"bridge":        {"bridge/expr", "bridge/spool", "wamp/*"},
 	"bridge/paho":   {"bridge"},
 	"bridge/broker": {"bridge"},
 

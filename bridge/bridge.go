@@ -27,7 +27,9 @@ type Host struct {
 	// Brokers are the brokers by their names in the configuration; Embedded is
 	// among them when there is one.
 	Brokers map[string]Broker
-	Log     *slog.Logger
+	// StateDir is where queues are kept; empty for memory only.
+	StateDir string
+	Log      *slog.Logger
 }
 
 // Bridge is all brokers' tasks, with their status:
@@ -82,6 +84,9 @@ func New(cfg Config, host Host) (*Bridge, error) {
 		t.useCalls(newCalls(c.Name, cfg.Calls, host.URIs))
 		t.callAs = b.dialAs
 		t.gauge.changed = b.tell
+		if host.StateDir != "" && c.Name != Embedded { // nobody waits for the embedded broker
+			t.dir = queueDir(host.StateDir, c.Name)
+		}
 		b.tasks = append(b.tasks, t)
 	}
 	return b, nil

@@ -47,7 +47,7 @@ type BrokerConfig struct {
 
 	Status     StatusConfig `yaml:"status" doc:"What tells the broker's clients whether the gateway is there."`
 	DeadLetter string       `yaml:"dead_letter" expand:"true" doc:"Topic for what maps with on_bad_payload: dead_letter could not carry, with the reason."`
-	Queue      QueueConfig  `yaml:"queue" doc:"Where messages wait for the broker, in memory."`
+	Queue      QueueConfig  `yaml:"queue" doc:"Where messages wait for the broker."`
 }
 
 // SetDefaults fills in what the file need not say.
@@ -85,24 +85,6 @@ type StatusConfig struct {
 	Topic   string `yaml:"topic" expand:"true" doc:"Topic of a retained message that says whether the gateway is there; empty for none."`
 	Online  string `yaml:"online" doc:"Its payload while the gateway is connected."`
 	Offline string `yaml:"offline" doc:"Its payload after the gateway has left, or the connection was lost."`
-}
-
-// QueueConfig bounds what waits for a broker.
-type QueueConfig struct {
-	MaxMessages int    `yaml:"max_messages" min:"1" doc:"Most messages."`
-	MaxBytes    int    `yaml:"max_bytes" unit:"bytes" min:"1KiB" doc:"Most bytes, topics and payloads together."`
-	WhenFull    string `yaml:"when_full" enum:"drop_oldest,drop_newest" doc:"Which message gives way when one more does not fit; those on their way are never dropped."`
-}
-
-// The queue's policies.
-const (
-	DropOldest = "drop_oldest"
-	DropNewest = "drop_newest"
-)
-
-// DefaultQueue holds some minutes of a busy site's readings.
-func DefaultQueue() QueueConfig {
-	return QueueConfig{MaxMessages: 20_000, MaxBytes: 16 << 20, WhenFull: DropOldest}
 }
 
 // The directions of a map, as seen from the realm.
@@ -149,6 +131,8 @@ type Map struct {
 	Split  string `yaml:"split" doc:"Inwards, makes one event of every value in an object, however deep: the capture of wamp named here becomes the keys on the way to it." example:"path"`
 	OnlyIf OnlyIf `yaml:"only_if" doc:"Which messages cross; all without it."`
 
+	Delivery `yaml:",inline"`
+
 	OnBadPayload string `yaml:"on_bad_payload" enum:"drop,dead_letter" doc:"What happens to a payload that cannot be read or written; either way it is counted."`
 }
 
@@ -156,6 +140,7 @@ type Map struct {
 func (m *Map) SetDefaults() {
 	m.Direction, m.QoS = orElse(m.Direction, In), 1
 	m.Codec.SetDefaults()
+	m.Delivery.SetDefaults()
 	m.Into, m.Retain, m.OnBadPayload = orElse(m.Into, IntoArgs), orElse(m.Retain, RetainKeep), orElse(m.OnBadPayload, BadDeadLetter)
 }
 

@@ -17,15 +17,16 @@
 //
 // # Order, acknowledgement, loss
 //
-// Towards MQTT a task keeps a bounded queue. Messages of QoS 1 and 2 wait in it
-// while the broker is away, are sent in order within a window, and leave it when
-// the broker has acknowledged them and all before them; after a loss everything
-// from the first unacknowledged one is sent again. That is at least once, in
-// order, and the duplicates are one contiguous run no longer than the window.
-// QoS 0 is dropped while the broker is away. Towards WAMP a message of QoS 1 or
-// 2 is acknowledged to the broker when the realm has taken it, in the order of
-// arrival; QoS 2 is therefore at least once as well. Every drop is counted by
-// its reason.
+// Towards MQTT a task keeps a bounded queue, with a lane for each map, and on
+// disk when it must (package spool). Messages of QoS 1 and 2 wait in it while
+// the broker is away, are sent in the order of their lane within a window, and
+// leave it when the broker has acknowledged them and all sent before them; after
+// a loss everything from the first unacknowledged one is sent again. That is at
+// least once, in order for each map, with no more duplicates than the window has
+// room for. QoS 0 is dropped while the broker is away. Towards WAMP a message of
+// QoS 1 or 2 is acknowledged to the broker when the realm has taken it, in the
+// order of arrival; QoS 2 is therefore at least once as well. Every drop is
+// counted by its reason.
 //
 // # Loops
 //
@@ -40,7 +41,7 @@
 // and waits for them. A command from MQTT has a goroutine until its timeout at
 // most; their number is bounded, and Task.Run waits for them. Task.Run is the supervisor of its connection; it starts
 // one goroutine that publishes what arrived from MQTT, one that watches the
-// session, and one sender per connection. It waits for them, too; but a sender
+// session, one that syncs the queue's disk, and one sender per connection. It waits for them, too; but a sender
 // that the network blocks may outlive its connection by the adapter's write
 // timeout, and a Run that ends waits a second for it: the queue does not listen
 // to it any more. The handlers that the session and the adapter call only

@@ -55,8 +55,14 @@ func (t *Task) event(e *client.Event) {
 }
 
 func (t *Task) enqueue(m Message, by *Map) {
-	n, why := t.queue.push(m)
-	t.gauge.drop(why, n, by, m.Topic, nil)
+	t.lost(t.queue.push(m, by, time.Now()), m.Topic)
+}
+
+// lost counts what a queue has dropped. topic is one of those concerned.
+func (t *Task) lost(ls losses, topic string) {
+	for _, l := range ls {
+		t.gauge.drop(l.why, l.count, t.maps[l.lane], topic, l.err)
+	}
 }
 
 // maxQoS2 bounds the messages of QoS 2 on their way: brokers end a connection
@@ -65,60 +71,115 @@ const maxQoS2 = 10
 
 // flight is a message on its way to the broker.
 type flight struct {
+	sent
 	token Token
 	echo  *echo
-	qos2  bool
+}
+
+// sender is the state of one connection's sending.
+type sender struct {
+	*Task
+	conn    Conn
+	gen     int
+	noLocal bool
+	window  []flight
+	qos2    int
+	done    []sent
 }
 
 // send takes from the queue and keeps the window full until ctx ends or the
 // connection does not work.
 func (t *Task) send(ctx context.Context, conn Conn, gen int) error {
-	noLocal := conn.Info().NoLocal
-	var window []flight
-	qos2 := 0
+	s := &sender{Task: t, conn: conn, gen: gen, noLocal: conn.Info().NoLocal}
 	defer func() {
-		for _, f := range window {
+		for _, f := range s.window {
 			t.echoes.acknowledged(f.echo, time.Now())
 		}
 	}()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	for {
-		for len(window) < t.cfg.InFlight && qos2 < maxQoS2 && ctx.Err() == nil {
-			m, ok := t.queue.take(gen)
-			if !ok {
-				break
-			}
-			f := flight{qos2: m.QoS == 2}
-			if f.qos2 {
-				qos2++
-			}
-			if !noLocal && t.table.takes(m.Topic) {
-				f.echo = t.echoes.sent(m)
-			}
-			f.token = conn.Publish(m)
-			window = append(window, f)
+		wait := s.fill(ctx)
+		var later <-chan time.Time
+		if wait > 0 {
+			timer.Reset(wait)
+			later = timer.C
 		}
 		var head <-chan struct{}
-		if len(window) > 0 {
-			head = window[0].token.Done()
+		if len(s.window) > 0 {
+			head = s.window[0].token.Done()
 		}
 		select {
 		case <-head:
-			if err := window[0].token.Error(); err != nil {
-				return fmt.Errorf("publish at the broker: %w", err)
+			if past, err := s.acknowledged(); past || err != nil {
+				return err
 			}
-			t.echoes.acknowledged(window[0].echo, time.Now())
-			if !t.queue.ack(gen) {
-				return nil
-			}
-			t.gauge.out.Add(1)
-			if window[0].qos2 {
-				qos2--
-			}
-			window = window[1:]
 		case <-t.queue.wake:
+		case <-later:
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// fill sends until the window is full or nothing waits. It says when there may
+// be more to send although nothing signals it; zero for no such time.
+func (s *sender) fill(ctx context.Context) time.Duration {
+	for len(s.window) < s.cfg.InFlight && s.qos2 < maxQoS2 && ctx.Err() == nil {
+		m, wait, ok, lost := s.queue.take(s.gen, time.Now())
+		s.lost(lost, m.Topic)
+		if !ok {
+			return wait
+		}
+		f := flight{sent: m}
+		if m.QoS == 2 {
+			s.qos2++
+		}
+		if !s.noLocal && s.table.takes(m.Topic) {
+			f.echo = s.echoes.sent(m.Message)
+		}
+		f.token = s.conn.Publish(m.Message)
+		f.Payload = nil // the client has it
+		s.window = append(s.window, f)
+	}
+	return 0
+}
+
+// acknowledged takes everything off the window that the broker has
+// acknowledged, with all before it, in one go: what is done is written once for
+// all of them, and before anything else is sent, so that the end of the process
+// repeats no more than a window.
+func (s *sender) acknowledged() (past bool, err error) {
+	s.done = s.done[:0]
+	n, now := 0, time.Now()
+	for n < len(s.window) && finished(s.window[n].token) {
+		f := &s.window[n]
+		if err = f.token.Error(); err != nil {
+			err = fmt.Errorf("publish at the broker: %w", err)
+			break
+		}
+		s.echoes.acknowledged(f.echo, now)
+		if f.QoS == 2 {
+			s.qos2--
+		}
+		s.done = append(s.done, f.sent)
+		n++
+	}
+	past = !s.queue.ack(s.gen, s.done)
+	if !past {
+		s.gauge.out.Add(uint64(len(s.done)))
+	}
+	clear(s.window[:n])
+	s.window = s.window[n:]
+	return past, err
+}
+
+func finished(t Token) bool {
+	select {
+	case <-t.Done():
+		return true
+	default:
+		return false
 	}
 }
 
@@ -175,6 +236,10 @@ func (t *Task) deliver(ctx context.Context, sess session, r *Received) bool {
 		if d.Reason == BadPayload {
 			t.reject(r, d.Map, d.Err)
 		}
+		return true
+	}
+	if l := t.inRates[d.Map.Name]; l != nil && l.take(time.Now()) > 0 {
+		t.gauge.drop(OverRate, 1, d.Map, r.Topic, nil)
 		return true
 	}
 	// A retained message that waits for this broker is newer than what the

@@ -2,61 +2,156 @@ package bridge
 
 import (
 	"context"
-	"slices"
 	"sync"
+	"time"
 )
 
-// queue holds what waits for the broker, in order: first what has been sent on
-// the present connection and is not acknowledged, then what has not been sent.
-// It has the shape of a log with a head and a cursor, so that one on disk can
-// take its place.
+// queue holds what waits for the broker. Each map has a lane in it, a list in
+// order: first what has been sent on the present connection and is not
+// acknowledged, then what has not been sent. The lanes take turns, so that a map
+// with much to send does not delay the others.
+//
+// Messages of QoS 1 and 2 are on disk as well when their map is durable, when
+// the broker is away, or when more waits than spillAt; then the disk has the
+// bodies, and the queue only knows where. Without a disk, and while the disk
+// fails, all is in memory, within cfg.Memory.
 type queue struct {
 	cfg QueueConfig
 
-	mu     sync.Mutex
-	items  []Message
-	next   int // index of the first that has not been sent
-	bytes  int
-	online bool
-	gen    int           // counts connections; calls with another one are void
-	wake   chan struct{} // holds a token when there may be something to send
-	idle   chan struct{} // closed when the queue runs empty; nil when nobody waits
+	mu      sync.Mutex
+	lanes   map[string]*lane
+	turn    []*lane // lanes with something unsent, in the order of their turns
+	first   []Message
+	store   *store
+	count   int // messages
+	bytes   int // of all
+	memory  int // of the bodies in memory
+	nextID  uint64
+	online  bool
+	gen     int           // counts connections; calls with another one are void
+	backlog uint64        // what is below waited when the connection began
+	drain   *limiter      // paces the backlog
+	paused  bool          // nothing is sent
+	wake    chan struct{} // holds a token when there may be something to send
+	idle    chan struct{} // closed when the queue runs empty; nil when nobody waits
+	// retained counts the retained messages that wait, by their topics.
+	retained map[uint64]int
 }
+
+// spillAt is how many bytes wait in memory, for a broker that is there, before
+// the disk takes what comes then.
+const spillAt = 1 << 20
 
 func newQueue(cfg QueueConfig) *queue {
-	return &queue{cfg: cfg, wake: make(chan struct{}, 1)}
+	return &queue{
+		cfg: cfg, wake: make(chan struct{}, 1), lanes: map[string]*lane{}, retained: map[uint64]int{}, nextID: 1,
+		drain: newLimiter(RateConfig{PerSecond: float64(cfg.DrainPerSecond), Burst: max(1, cfg.DrainPerSecond/10)}),
+	}
 }
 
-// push appends m. It returns how many messages were dropped, and why; m itself
-// may be one of them.
-func (q *queue) push(m Message) (dropped int, why Reason) {
+// loss is messages that were dropped from a queue.
+type loss struct {
+	why   Reason
+	count int
+	lane  string // map that they came through
+	err   error
+}
+
+// losses adds up what was dropped.
+type losses []loss
+
+func (ls *losses) add(why Reason, lane string, err error) {
+	for i := range *ls {
+		if l := &(*ls)[i]; l.why == why && l.lane == lane {
+			l.count++
+			return
+		}
+	}
+	*ls = append(*ls, loss{why, 1, lane, err})
+}
+
+// push appends m to the lane of a map; by is nil for the bridge's own messages.
+// It returns what was dropped, m itself perhaps.
+func (q *queue) push(m Message, by *Map, now time.Time) (lost losses) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	l := q.laneOf(by)
 	if m.QoS == 0 && !q.online {
-		return 1, Offline
+		lost.add(Offline, l.name, nil)
+		return lost
 	}
-	for len(q.items) >= q.cfg.MaxMessages || q.bytes+m.size() > q.cfg.MaxBytes {
-		if q.cfg.WhenFull == DropNewest || q.next == len(q.items) || m.size() > q.cfg.MaxBytes {
-			return dropped + 1, QueueFull
-		}
-		// The oldest that has not been sent gives way; those sent move up.
-		q.bytes -= q.items[q.next].size()
-		copy(q.items[1:q.next+1], q.items[:q.next])
-		q.popFront()
-		dropped++
+	q.expire(l, now, &lost)
+	if l.rate != nil && !q.admit(l, now, &lost) {
+		return lost
 	}
-	q.items = append(q.items, m)
-	q.bytes += m.size()
+	size := m.size()
+	if size > q.cfg.MaxBytes || !q.makeRoom(l, size, now, &lost) {
+		lost.add(QueueFull, l.name, nil)
+		return lost
+	}
+	it := item{id: q.nextID, size: size, at: now, qos: m.QoS, body: &m}
+	q.nextID++
+	var failed error
+	if m.QoS > 0 && q.store != nil && (l.durable || !q.online || q.memory+size > spillAt) {
+		failed = q.store.add(&it, l.name, now)
+	}
+	if it.entry != nil && q.memory+size > spillAt {
+		it.body = nil
+	} else if it.entry == nil && !q.makeMemory(l, size, now, &lost) {
+		lost.add(QueueFull, l.name, failed)
+		return lost
+	}
+	if m.Retain {
+		it.topic = hashString(m.Topic)
+		q.retained[it.topic]++
+	}
+	q.insert(l, it)
 	q.signal()
-	return dropped, QueueFull
+	return lost
 }
 
-func (q *queue) popFront() {
-	q.items[0] = Message{}
-	q.items = q.items[1:]
-	if len(q.items) == 0 {
-		q.items = nil // lets the memory of a past backlog go
+// insert appends an item to its lane.
+func (q *queue) insert(l *lane, it item) {
+	l.items = append(l.items, it)
+	l.bytes += it.size
+	q.count++
+	q.bytes += it.size
+	if it.body != nil {
+		q.memory += it.size
 	}
+	if !l.waits {
+		l.waits = true
+		q.turn = append(q.turn, l)
+	}
+}
+
+// forget takes an item that leaves its lane out of the sums. What it occupied
+// on disk is given free by the caller.
+func (q *queue) forget(l *lane, it *item) {
+	l.bytes -= it.size
+	q.count--
+	q.bytes -= it.size
+	if it.body != nil {
+		q.memory -= it.size
+	}
+	if it.topic != 0 {
+		if q.retained[it.topic]--; q.retained[it.topic] <= 0 {
+			delete(q.retained, it.topic)
+		}
+	}
+}
+
+func (q *queue) laneOf(by *Map) *lane {
+	name := ""
+	if by != nil {
+		name = by.Name
+	}
+	l := q.lanes[name]
+	if l == nil {
+		l = newLane(name, by)
+		q.lanes[name] = l
+	}
+	return l
 }
 
 func (q *queue) signal() {
@@ -66,85 +161,214 @@ func (q *queue) signal() {
 	}
 }
 
-// begin starts sending from the head again, on a new connection, with first
+// begin starts sending from the heads again, on a new connection, with first
 // before everything else.
 func (q *queue) begin(first []Message) (gen int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.gen++
-	q.next, q.online = 0, true
-	q.items = slices.Concat(first, q.items)
-	for _, m := range first {
-		q.bytes += m.size()
-	}
+	q.online, q.first, q.backlog = true, first, q.nextID
+	q.rewind()
 	q.signal()
 	return q.gen
 }
 
-// end takes the queue offline; messages of QoS 0 do not wait. It returns how
-// many were dropped.
-func (q *queue) end() (dropped int) {
+func (q *queue) rewind() {
+	q.turn = q.turn[:0]
+	for _, l := range q.lanes {
+		l.next, l.waits = 0, len(l.items) > 0
+		if l.waits {
+			q.turn = append(q.turn, l)
+		}
+	}
+}
+
+// end takes the queue offline; messages of QoS 0 do not wait, all others go to
+// the disk.
+func (q *queue) end(now time.Time) (lost losses) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.gen++
-	q.next, q.online = 0, false
-	before := len(q.items)
-	q.items = slices.DeleteFunc(q.items, func(m Message) bool {
-		if m.QoS == 0 {
-			q.bytes -= m.size()
+	q.online, q.first = false, nil
+	for _, l := range q.lanes {
+		kept := l.items[:0]
+		for i := range l.items {
+			it := l.items[i]
+			if it.qos == 0 {
+				q.forget(l, &it)
+				lost.add(Offline, l.name, nil)
+				continue
+			}
+			kept = append(kept, it)
 		}
-		return m.QoS == 0
-	})
-	return before - len(q.items)
-}
-
-// take returns the next message to send.
-func (q *queue) take(gen int) (m Message, ok bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if gen != q.gen || q.next == len(q.items) {
-		return Message{}, false
+		clear(l.items[len(kept):])
+		l.items = kept
 	}
-	q.next++
-	return q.items[q.next-1], true
+	q.rewind()
+	q.spill(now)
+	return lost
 }
 
-// ack removes the head, which has been acknowledged. False means that gen is
-// past.
-func (q *queue) ack(gen int) bool {
+// spill writes what is in memory only to the disk.
+func (q *queue) spill(now time.Time) {
+	if q.store == nil {
+		return
+	}
+	for _, l := range q.lanes {
+		for i := range l.items {
+			it := &l.items[i]
+			if it.entry != nil || it.body == nil || it.qos == 0 {
+				continue
+			}
+			if q.store.add(it, l.name, now) != nil {
+				return // tried again when the disk has room
+			}
+		}
+	}
+}
+
+// sent is a message that was taken from the queue. ack wants it back.
+type sent struct {
+	Message
+	lane *lane
+	at   time.Time
+}
+
+// take returns the next message to send. Without one, wait is how long until
+// there may be one although nothing signals it; zero for no such time.
+func (q *queue) take(gen int, now time.Time) (s sent, wait time.Duration, ok bool, lost losses) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if gen != q.gen || q.next == 0 {
+	if gen != q.gen || q.paused {
+		return sent{}, 0, false, nil
+	}
+	if len(q.first) > 0 {
+		s.Message = q.first[0]
+		q.first = q.first[1:]
+		return s, 0, true, nil
+	}
+	for turns := len(q.turn); turns > 0; turns-- {
+		l := q.turn[0]
+		q.turn = append(q.turn[:0], q.turn[1:]...)
+		q.expire(l, now, &lost)
+		if l.next == len(l.items) {
+			l.waits = false
+			continue
+		}
+		q.turn = append(q.turn, l)
+		it := &l.items[l.next]
+		if w := q.pace(l, it, now); w > 0 {
+			if wait == 0 || w < wait {
+				wait = w
+			}
+			continue
+		}
+		m, err := q.bodyOf(it)
+		if err != nil {
+			lost.add(Unreadable, l.name, err)
+			q.remove(l, l.next)
+			turns++
+			continue
+		}
+		l.next++
+		if l.next == len(l.items) {
+			l.waits = false
+			q.turn = q.turn[:len(q.turn)-1]
+		}
+		return sent{m, l, it.at}, 0, true, lost
+	}
+	return sent{}, wait, false, lost
+}
+
+// pace says how long an item must wait for the rate of its map, and of the
+// backlog that it is part of.
+func (q *queue) pace(l *lane, it *item, now time.Time) time.Duration {
+	if it.paid {
+		return 0
+	}
+	if l.rate != nil && l.over != OverDropNewest {
+		if w := l.rate.take(now); w > 0 {
+			return w
+		}
+	} else if it.id < q.backlog && q.cfg.DrainPerSecond > 0 {
+		if w := q.drain.take(now); w > 0 {
+			return w
+		}
+	}
+	it.paid = true
+	return 0
+}
+
+func (q *queue) bodyOf(it *item) (Message, error) {
+	if it.body != nil {
+		return *it.body, nil
+	}
+	return q.store.body(it)
+}
+
+// ack removes messages that have been acknowledged, in the order in which take
+// returned them. False means that gen is past.
+func (q *queue) ack(gen int, done []sent) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if gen != q.gen {
 		return false
 	}
-	q.bytes -= q.items[0].size()
-	q.popFront()
-	q.next--
-	if len(q.items) == 0 && q.idle != nil {
+	for _, s := range done {
+		l := s.lane
+		if l == nil || l.next == 0 {
+			continue // not one that the queue keeps
+		}
+		q.forget(l, &l.items[0])
+		q.store.done(&l.items[0])
+		l.popFront()
+		l.next--
+		l.sent++
+	}
+	q.store.flush()
+	if q.count == 0 && len(q.first) == 0 && q.idle != nil {
 		close(q.idle)
 		q.idle = nil
 	}
 	return true
 }
 
-// depth is how much waits.
-func (q *queue) depth() (messages, bytes int) {
+// pause stops sending, or lets it go on.
+func (q *queue) pause(on bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.items), q.bytes
+	q.paused = on
+	q.signal()
+}
+
+// purge drops everything that is not on its way, of one map or of all.
+func (q *queue) purge(lane string, all bool) (n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range q.lanes {
+		if !all && l.name != lane {
+			continue
+		}
+		for len(l.items) > l.next {
+			q.remove(l, len(l.items)-1)
+			n++
+		}
+	}
+	q.store.flush()
+	return n
 }
 
 // holdsRetained reports whether a retained message for topic waits.
 func (q *queue) holdsRetained(topic string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return slices.ContainsFunc(q.items, func(m Message) bool { return m.Retain && m.Topic == topic })
+	return q.retained[hashString(topic)] > 0
 }
 
-// drain waits until the queue is empty.
-func (q *queue) drain(ctx context.Context) {
+// drained waits until the queue is empty.
+func (q *queue) drained(ctx context.Context) {
 	q.mu.Lock()
-	if len(q.items) == 0 {
+	if q.count == 0 && len(q.first) == 0 {
 		q.mu.Unlock()
 		return
 	}
@@ -159,53 +383,29 @@ func (q *queue) drain(ctx context.Context) {
 	}
 }
 
-// The inbox's bounds. Beyond the first ones QoS 0 is dropped; beyond the second
-// ones the connection ends, and the broker delivers again what it had no
-// acknowledgement for.
-const (
-	inboxSoftCount, inboxSoftBytes = 8192, 8 << 20
-	inboxHardCount, inboxHardBytes = 65_536, 64 << 20
-)
-
-// inbox holds what arrived from the broker until it is published.
-type inbox struct {
-	mu    sync.Mutex
-	items []Received
-	bytes int
-	wake  chan struct{}
+// depth is how much waits.
+type depth struct {
+	messages, bytes int
+	oldest          time.Time // zero when nothing waits
+	lanes           []laneDepth
+	disk            diskState
 }
 
-func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
-
-// push appends r; the error is ErrBacklog.
-func (b *inbox) push(r Received) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	count, bytes := inboxSoftCount, inboxSoftBytes
-	if r.QoS > 0 {
-		count, bytes = inboxHardCount, inboxHardBytes
-	}
-	if len(b.items) >= count || b.bytes+len(r.Payload) > bytes && len(b.items) > 0 {
-		return ErrBacklog
-	}
-	b.items = append(b.items, r)
-	b.bytes += len(r.Payload)
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
-	return nil
+type laneDepth struct {
+	name            string
+	messages, bytes int
+	sent            uint64
 }
 
-// takeAll returns what has arrived, in order, and gives spare back for reuse.
-func (b *inbox) takeAll(spare []Received) []Received {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	items := b.items
-	clear(spare[:cap(spare)])
-	if cap(spare) > 1024 {
-		spare = nil
+func (q *queue) depth() depth {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	d := depth{messages: q.count, bytes: q.bytes, disk: q.store.state()}
+	for _, l := range q.lanes {
+		if len(l.items) > 0 && (d.oldest.IsZero() || l.items[0].at.Before(d.oldest)) {
+			d.oldest = l.items[0].at
+		}
+		d.lanes = append(d.lanes, laneDepth{l.name, len(l.items), l.bytes, l.sent})
 	}
-	b.items, b.bytes = spare[:0], 0
-	return items
+	return d
 }

@@ -55,6 +55,7 @@ type gauge struct {
 	in, out, connects atomic.Uint64
 	dropped           [reasonCount]atomic.Uint64
 	overrun           atomic.Pointer[overrun]
+	disk              atomic.Pointer[error] // why there is no disk
 
 	mu      sync.Mutex
 	state   string
@@ -150,7 +151,8 @@ func (g *gauge) status(broker string, q *queue) (Status, int) {
 	version := g.version
 	g.mu.Unlock()
 	s.Connects, s.In, s.Out = g.connects.Load(), g.in.Load(), g.out.Load()
-	s.Queued, s.Bytes = q.depth()
+	d := q.depth()
+	s.Queued, s.Bytes = d.messages, d.bytes
 	s.Dropped = map[string]uint64{}
 	for i := range g.dropped {
 		if n := g.dropped[i].Load(); n > 0 {

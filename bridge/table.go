@@ -28,12 +28,16 @@ const (
 	Overrun            // events that came faster than they could be queued
 	Filtered           // held back by the map's filter
 	Repeated           // a command whose id came before
+	Expired            // waited for longer than the queue keeps it
+	OverRate           // more than the map's rate allows
+	Unreadable         // damaged on disk
+	Looped             // went around in a circle that somebody else closes
 	reasonCount = iota
 )
 
 var reasonNames = [reasonCount]string{
 	"mapped", "no_map", "bad_topic", "bad_uri", "bad_payload", "offline", "queue_full",
-	"backlog", "refused", "echo", "unchanged", "stale", "overrun", "filtered", "repeated",
+	"backlog", "refused", "echo", "unchanged", "stale", "overrun", "filtered", "repeated", "expired", "over_rate", "unreadable", "looped",
 }
 
 // String is the reason's name in counters.

@@ -42,6 +42,8 @@ type Task struct {
 	cfg    BrokerConfig
 	broker Broker
 	table  *Table
+	maps   map[string]*Map // those of the table, by their names
+	dir    string          // of the queue, "" for none
 	log    *slog.Logger
 	join   func(ctx context.Context, name string) (session, error)
 
@@ -54,6 +56,8 @@ type Task struct {
 	calls   *calls
 	// callAs joins the realm for the calls of one entry.
 	callAs func(ctx context.Context, c Call) (caller, error)
+
+	inRates map[string]*limiter // by map; for the goroutine that publishes what arrived
 
 	// noLocal and conn describe the present connection, for the goroutine that
 	// publishes what arrived.
@@ -71,6 +75,16 @@ func newTask(name string, cfg BrokerConfig, broker Broker, table *Table, log *sl
 		queue: newQueue(cfg.Queue), inbox: newInbox(), ready: make(chan struct{}),
 	}
 	t.calls = newCalls(name, nil, table.rule)
+	t.maps, t.inRates = map[string]*Map{}, map[string]*limiter{}
+	for _, r := range table.out {
+		t.maps[r.Name] = &r.Map
+	}
+	for _, r := range table.in {
+		t.maps[r.Name] = &r.Map
+		if r.Rate.PerSecond > 0 {
+			t.inRates[r.Name] = newLimiter(r.Rate)
+		}
+	}
 	t.gauge = &gauge{log: log, changed: func() {}, state: StateStopped, since: time.Now()}
 	return t
 }
@@ -91,7 +105,15 @@ func (t *Task) Status() Status {
 // Run serves until ctx ends, then sends what is queued as far as that goes
 // within two seconds, and says goodbye to the broker. The error is nil then; it
 // is not when the task cannot go on, for a panic say. It may be run again.
-func (t *Task) Run(ctx context.Context) error {
+func (t *Task) Run(ctx context.Context) (err error) {
+	if t.dir != "" {
+		if err := t.queue.openStore(t.dir, t.maps, time.Now()); err != nil {
+			// A gateway that forgets at a power cut is better than none.
+			t.log.Error("the queue is in memory only", "error", err)
+			t.gauge.disk.Store(&err)
+		}
+	}
+	defer func() { err = errors.Join(err, t.queue.closeStore(time.Now())) }()
 	sess, err := t.attach(ctx)
 	if err != nil || sess == nil {
 		return err
@@ -112,6 +134,7 @@ func (t *Task) Run(ctx context.Context) error {
 	}
 	t.calls.begin(work, t)
 	wg.Go(func() { guard(func() { t.publishArrived(work, sess) }) })
+	wg.Go(func() { guard(func() { t.queue.commit(work, t.log) }) })
 	wg.Go(func() {
 		select {
 		case <-sess.Done():
@@ -223,9 +246,7 @@ func (t *Task) serve(ctx, work context.Context, conn Conn, start func(func())) e
 	broken := make(chan error, 1)
 	defer func() {
 		cancel()
-		if n := t.queue.end(); n > 0 {
-			t.gauge.drop(Offline, n, nil, "", nil)
-		}
+		t.lost(t.queue.end(time.Now()), "")
 		now, stop := context.WithCancel(work)
 		stop()
 		conn.Close(now)
@@ -289,7 +310,7 @@ func (t *Task) greet(ctx context.Context, conn Conn) (warning, err error) {
 // farewell sends what is queued and says that the gateway has left.
 func (t *Task) farewell(work context.Context, conn Conn) {
 	ctx, cancel := context.WithTimeout(work, drainTimeout)
-	t.queue.drain(ctx)
+	t.queue.drained(ctx)
 	cancel()
 	if s := t.cfg.Status; s.Topic != "" {
 		token := conn.Publish(Message{Topic: s.Topic, Payload: []byte(s.Offline), QoS: 1, Retain: true})

@@ -39,6 +39,7 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 			}
 		}
 		m.validateWords(func(key, problem, hint string) { report(path+key, problem, hint) })
+		m.Delivery.validate(m, func(key, problem, hint string) { report(path+key, problem, hint) })
 	}
 	for i := range c.Calls {
 		call := &c.Calls[i]
@@ -103,6 +104,9 @@ func (b *BrokerConfig) validate(report func(key, problem, hint string)) {
 	}
 	if (b.TLS.Cert == "") != (b.TLS.Key == "") {
 		report("tls", "has one of cert and key", "give both, or neither")
+	}
+	if b.Queue.WhenFull != DropOldest && b.Queue.WhenFull != DropNewest {
+		report("queue.when_full", fmt.Sprintf("%q is not known", b.Queue.WhenFull), "use drop_oldest or drop_newest")
 	}
 	if b.Reconnect.Max < b.Reconnect.Min {
 		report("reconnect.max", "is less than reconnect.min", "")

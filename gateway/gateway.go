@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/postern-iot/postern/bridge"
@@ -116,7 +117,13 @@ func (g *Gateway) newBridge() error {
 			return err
 		}
 	}
-	g.bridge, err = bridge.New(g.cfg.Bridge, bridge.Host{Realm: g.realm, Dial: g.Dial("bridge"), DialAs: g.dialAs, URIs: g.cfg.URIs(), Brokers: brokers, Log: g.log})
+	queues := g.cfg.Devices.StateDir
+	if queues != "" {
+		queues = filepath.Join(queues, "bridge")
+	}
+	g.bridge, err = bridge.New(g.cfg.Bridge, bridge.Host{
+		Realm: g.realm, Dial: g.Dial("bridge"), DialAs: g.dialAs, URIs: g.cfg.URIs(), Brokers: brokers, StateDir: queues, Log: g.log,
+	})
 	return err
 }
 

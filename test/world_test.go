@@ -285,6 +285,9 @@ func run(t *testing.T, config string) *gateway {
 	text := strings.NewReplacer(
 		"{{http}}", fmt.Sprint(g.http), "{{raw}}", fmt.Sprint(g.raw), "{{mqtt}}", fmt.Sprint(g.mqtt), "{{unix}}", g.unix,
 	).Replace(config)
+	if !strings.Contains(text, "state_dir:") {
+		text += "\nstate_dir: " + filepath.Join(dir, "state") + "\n"
+	}
 	file := filepath.Join(dir, "postern.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
