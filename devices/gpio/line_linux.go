@@ -39,7 +39,7 @@ type Line struct {
 	soft    *debouncer // when the kernel does not debounce
 
 	waiting sync.Mutex // held by the one who waits
-	raw     [16 * eventSize]byte
+	raw     [64 * eventSize]byte
 }
 
 var (
