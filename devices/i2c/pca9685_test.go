@@ -35,6 +35,8 @@ func TestPCA9685(t *testing.T) {
 		call := func(proc int, args ...any) (any, error) { return dev.Procedures()[proc].Call(t.Context(), args, nil) }
 		outputs := func(arm, lamp int) {
 			t.Helper()
+			sim.mu.Lock()
+			defer sim.mu.Unlock()
 			if m.output(2) != arm || m.output(15) != lamp || m.output(0) != 0 {
 				t.Errorf("have %d, %d, %d; want %d, %d, 0", m.output(2), m.output(15), m.output(0), arm, lamp)
 			}
@@ -54,7 +56,9 @@ func TestPCA9685(t *testing.T) {
 			t.Errorf("have %v, %v", v, err)
 		}
 		outputs(307, 1024)
+		last := 0
 		for v, want := range map[float64]int{0: 0, 100: pcaSteps, 50: 2048} {
+			last = want
 			if _, err := call(0, "lamp", v); err != nil {
 				t.Error(err)
 			}
@@ -73,7 +77,7 @@ func TestPCA9685(t *testing.T) {
 		if _, err := call(0, "arm", 180.0); err != nil {
 			t.Error(err)
 		}
-		outputs(410, m.output(15))
+		outputs(410, last)
 		if err := dev.(devices.Releaser).Release(); err != nil {
 			t.Error(err)
 		}
@@ -81,13 +85,16 @@ func TestPCA9685(t *testing.T) {
 		outputs(0, 1024)
 
 		// A dip of the supply resets the chip: the device starts anew.
+		sim.mu.Lock()
 		*m = *newPCA9685Model()
+		sim.mu.Unlock()
 		if err := <-r.result; err == nil {
 			t.Error("a reset is not noticed")
 		}
 		outputs(0, 0)
 		r = start(t, dev)
 		time.Sleep(2 * time.Millisecond)
+		r.expect("fault:arm lamp=25 ready")
 		outputs(0, 1024)
 		if _, err := call(0, "arm", 0.0); err != nil {
 			t.Error(err)

@@ -97,7 +97,7 @@ func TestSSD1306(t *testing.T) {
 		again := &ssdModel{}
 		sim.attach(0x3C, again)
 		r = start(t, dev)
-		time.Sleep(time.Millisecond)
+		r.expect("ready")
 		if again.picture(0, 0, 128, 32) != before || again.contrast != 7 {
 			t.Errorf("the picture is gone:\n%s", again.picture(0, 0, 128, 32))
 		}
