@@ -23,7 +23,7 @@ func Table() *devices.Table {
 	t, err := devices.NewTable(slices.Concat(
 		gpio.Drivers(chips),
 		pwm.Drivers(),
-		i2c.Drivers(),
+		i2c.Drivers(chips),
 		spi.Drivers(),
 		onewire.Drivers(),
 		[]devices.Driver{

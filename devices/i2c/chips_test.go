@@ -10,10 +10,11 @@ import (
 	"periph.io/x/conn/v3/i2c/i2ctest"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/gpio"
 )
 
 func TestTable(t *testing.T) {
-	if _, err := devices.NewTable(Drivers()...); err != nil {
+	if _, err := devices.NewTable(Drivers(gpio.NewChips())...); err != nil {
 		t.Error(err)
 	}
 }

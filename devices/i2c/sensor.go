@@ -8,6 +8,7 @@ import (
 
 	"github.com/postern-iot/postern/devices"
 	"github.com/postern-iot/postern/devices/bus"
+	"github.com/postern-iot/postern/devices/gpio"
 )
 
 // chip is the protocol of one type of sensor.
@@ -50,15 +51,17 @@ func (s *sensor) Run(ctx context.Context, out devices.Outlet) error {
 	})
 }
 
-// Drivers returns the drivers of this package. Their devices share the busses.
-func Drivers() []devices.Driver {
+// Drivers returns the drivers of this package. Their devices share the busses;
+// expanders add themselves to chips.
+func Drivers(chips *gpio.Chips) []devices.Driver {
 	sim := newSimulation()
-	return drivers(newPool(func(name string) (periph.BusCloser, error) {
+	p := newPool(func(name string) (periph.BusCloser, error) {
 		if name == simBus {
 			return sim, nil
 		}
 		return openBus(name)
-	}), sim)
+	})
+	return append(drivers(p, sim), mcp23017Driver(p, sim, chips))
 }
 
 func drivers(p *pool, sim *simulation) []devices.Driver {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/devices/gpio"
 )
 
 // These tests run as root in the machine of test/vm. A raw USB gadget, plugged
@@ -221,7 +222,7 @@ func TestVMBus(t *testing.T) {
 	a.set(0x44, &sht3xModel{t: 0x6666, h: 0x7333})
 	a.set(0x18, newMCP9808Model())
 	awaitBus(t, true)
-	b := bench{t, Drivers()}
+	b := bench{t, Drivers(gpio.NewChips())}
 	fast := func(c *Common) { c.Bus, c.Interval = "tiny-usb", 10*time.Millisecond }
 	open := func(typ string) devices.Device {
 		return b.open(typ, func(params any) {
