@@ -46,7 +46,8 @@ var allowed = map[string][]string{
 	"web":                     {},
 	"gateway/config/strict":   {},
 	"gateway/config/crossbar": {},
-	"gateway/config":          {"gateway/config/strict", "bridge/*", "devices/*", "router/*", "wamp/*"},
+	"configs/bridges":         {},
+	"gateway/config":          {"configs/bridges", "gateway/config/strict", "bridge/*", "devices/*", "router/*", "wamp/*"},
 	"gateway":                 {"bridge/*", "devices/*", "gateway/config", "router/*", "wamp/*", "web"},
 	"cmd/postern":             {"bridge/*", "devices/*", "gateway/*", "router/*", "wamp/*"},
 }

@@ -12,11 +12,25 @@ type Config struct {
 
 	Calls []Call `yaml:"calls" doc:"Remote procedures across the bridge: commands from MQTT that call WAMP procedures, and WAMP procedures that MQTT devices answer."`
 
+	Presets []Preset `yaml:"presets" doc:"Maps and calls of well-known fleets, beside those above, which come first."`
+
 	// EmbeddedAt are the addresses, host:port, at which the embedded broker
 	// listens; with them an entry of Brokers that reaches it is told from others
 	// when loops are looked for. New asks the broker when they are not set.
 	EmbeddedAt []string `yaml:"-"`
 }
+
+// Preset brings in the maps and calls of a kind of fleet.
+type Preset struct {
+	Use    string `yaml:"use" short:"true" required:"true" doc:"Which: esphome, generic, shelly, tasmota or zigbee2mqtt. See bridge.md." example:"tasmota"`
+	Broker string `yaml:"broker" doc:"The broker at which the fleet is: the name of an entry of brokers; embedded by default."`
+	Prefix string `yaml:"prefix" doc:"Where the fleet is in the realm; empty for the preset's own." example:"site.tasmota"`
+	Base   string `yaml:"base" doc:"The first levels of the fleet's topics, for presets that have them; empty for the preset's own." example:"zigbee2mqtt"`
+	Name   string `yaml:"name" doc:"What the names of its maps and calls begin with; empty for use. A preset used twice needs two."`
+}
+
+// SetDefaults fills in what the file need not say.
+func (p *Preset) SetDefaults() { p.Broker = orElse(p.Broker, Embedded) }
 
 // DefaultConfig bridges the embedded broker: what MQTT devices publish appears
 // under mqtt., what is published there goes to them, and the devices' readings

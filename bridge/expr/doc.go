@@ -38,10 +38,15 @@ type Scope struct {
 
 // variables are the names after "$".
 var variables = map[string]func(s *Scope) (any, bool){
-	"":         func(s *Scope) (any, bool) { return s.Doc, true },
-	"value":    func(s *Scope) (any, bool) { return s.Value, true },
-	"args":     func(s *Scope) (any, bool) { return s.Args, true },
-	"kwargs":   func(s *Scope) (any, bool) { return s.KwArgs, true },
+	"":      func(s *Scope) (any, bool) { return s.Doc, true },
+	"value": func(s *Scope) (any, bool) { return s.Value, true },
+	"args":  func(s *Scope) (any, bool) { return s.Args, true },
+	"kwargs": func(s *Scope) (any, bool) {
+		if s.KwArgs == nil {
+			return map[string]any{}, true
+		}
+		return s.KwArgs, true
+	},
 	"previous": func(s *Scope) (any, bool) { return s.Previous, s.Previous != nil },
 	"topic":    func(s *Scope) (any, bool) { return s.Topic, s.Topic != "" },
 	"uri":      func(s *Scope) (any, bool) { return s.URI, s.URI != "" },

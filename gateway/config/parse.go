@@ -33,10 +33,11 @@ func Parse(name string, text []byte, dir string, table *devices.Table) (*Config,
 	err := strict.Decode(name, text, cfg, strict.Options{
 		Dir:      dir,
 		Expand:   map[string]string{"hostname": host},
-		Complete: cfg.addRoleFull,
+		Complete: func() { cfg.addRoleFull(); cfg.addPresets() },
 		Inline:   func(owner any) (any, *strict.Misfit) { return paramsOf(owner, table) },
 		Check: func(report func(path, problem, hint string), where func(string) string) {
 			checkClaims(cfg, report, where)
+			cfg.checkPresets(report)
 			checkGroups(cfg, report)
 			checkReadings(cfg, table, report)
 		},
