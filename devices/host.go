@@ -41,6 +41,8 @@ type Host struct {
 // HaltResult is what became of putting one device into its safe state.
 type HaltResult struct {
 	Device string
+	// Actuator says that the device has a safe state at all.
+	Actuator bool
 	// Err is nil when the device has reported that its safe state is set.
 	Err  error
 	Took time.Duration
@@ -332,11 +334,12 @@ func (h *Host) HaltAll(ctx context.Context) []HaltResult {
 	results := make([]HaltResult, len(h.devices))
 	each := make(chan done, len(h.devices))
 	for i, d := range h.devices {
-		results[i] = HaltResult{Device: d.name, Err: fmt.Errorf("halt %q: given up waiting", d.name)}
+		_, actuator := d.dev.(Releaser)
+		results[i] = HaltResult{Device: d.name, Actuator: actuator, Err: fmt.Errorf("halt %q: given up waiting", d.name)}
 		go func() {
 			begun := time.Now()
 			err := d.stop()
-			each <- done{i, HaltResult{Device: d.name, Err: err, Took: time.Since(begun)}}
+			each <- done{i, HaltResult{Device: d.name, Actuator: actuator, Err: err, Took: time.Since(begun)}}
 		}()
 	}
 	for range h.devices {
