@@ -1,6 +1,7 @@
 // Package system has the driver of the machine that the gateway runs on: the
-// processor's temperature and use, load, memory, disk, and uptime, from /proc
-// and /sys. It starts no goroutine. What a machine does not have is left out
+// processor's temperature and use, load, memory, disk, uptime, the supply's
+// and the heat's throttling, the memory card's wear, and the network, from
+// /proc and /sys. It starts no goroutine. What a machine does not have is left out
 // and is no failure.
 package system
 
@@ -8,18 +9,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/wamp"
 )
 
 // Params are the parameters of a device of the type system.
 type Params struct {
-	Interval time.Duration `yaml:"interval" min:"100ms" doc:"time between two measurements"`
-	Disk     string        `yaml:"disk" doc:"a path on the disk to measure; empty for none"`
-	Thermal  string        `yaml:"thermal" doc:"type of the thermal zone to measure, as in /sys/class/thermal/*/type; empty to look for the processor's"`
-	Proc     string        `yaml:"proc" doc:"where procfs is mounted"`
-	Sys      string        `yaml:"sys" doc:"where sysfs is mounted"`
+	Interval  time.Duration `yaml:"interval" min:"100ms" doc:"time between two measurements"`
+	Disk      string        `yaml:"disk" doc:"a path on the disk to measure; empty for none"`
+	Thermal   string        `yaml:"thermal" doc:"type of the thermal zone to measure, as in /sys/class/thermal/*/type; empty to look for the processor's"`
+	Interface string        `yaml:"interface" doc:"the network interface to measure; empty for all that are hardware"`
+	Proc      string        `yaml:"proc" doc:"where procfs is mounted"`
+	Sys       string        `yaml:"sys" doc:"where sysfs is mounted"`
 
 	simulated bool
 }
@@ -42,13 +46,21 @@ var readings = []devices.Reading{
 	{Name: "disk_used", Type: "float", Unit: "%", Doc: "of the disk that holds the path, without what is reserved for root"},
 	{Name: "disk_free", Type: "int", Unit: "By", Doc: "what users other than root can still write there"},
 	{Name: "uptime", Type: "float", Unit: "s", Doc: "time since the machine was started"},
+	{Name: "throttled", Type: "bool", Doc: "the board is slowed down now, for its supply or its heat; Raspberry Pi"},
+	{Name: "throttling", Type: "dict", Doc: "why: under_voltage, frequency_capped, throttled, soft_temperature_limit, each now and (…_since_start) since the start"},
+	{Name: "card_used", Type: "int", Unit: "%", Doc: "of the life of the eMMC or SD card, as it says itself, in steps of ten; most SD cards do not"},
+	{Name: "card_end", Type: "string", Doc: "what the card says of its reserve: normal, warning or urgent"},
+	{Name: "network_up", Type: "bool", Doc: "an interface has a link"},
+	{Name: "network_received", Type: "int", Unit: "By", Doc: "by all interfaces since the start"},
+	{Name: "network_sent", Type: "int", Unit: "By", Doc: "by all interfaces since the start"},
+	{Name: "network", Type: "dict", Doc: "each interface with its state, mac, addresses, received and sent"},
 }
 
 // Driver is the driver of the type system.
 func Driver() devices.Driver {
 	return devices.Driver{
 		Type:    "system",
-		Summary: "The machine itself: processor temperature and use, load, memory, disk, uptime.",
+		Summary: "The machine itself: processor temperature and use, load, memory, disk, uptime, throttling, card wear, network.",
 		Doc: "Linux. Readings that the machine cannot give, such as the temperature of a virtual one, are left out.\n" +
 			"`proc` and `sys` serve gateways in a container that has the host's mounted elsewhere.",
 		Example: `name: pi
@@ -61,7 +73,7 @@ disk: /var/lib
 		},
 		Readings: readings,
 		Open: func(_ devices.Env, params any) (devices.Device, error) {
-			return &machine{Params: *params.(*Params), usage: diskUsage}, nil
+			return &machine{Params: *params.(*Params), usage: diskUsage, addresses: addresses}, nil
 		},
 	}
 }
@@ -71,7 +83,9 @@ type machine struct {
 	Params
 	// usage measures the disk that holds a path.
 	usage func(path string) (disk, error)
-	last  cpuTimes
+	// addresses lists those of a network interface.
+	addresses func(name string) wamp.List
+	last      cpuTimes
 }
 
 // disk is the size of a disk, in bytes.
@@ -139,6 +153,7 @@ func (m *machine) measure(now time.Time, out devices.Outlet) {
 	if report(err, "uptime"); err == nil {
 		emit("uptime", uptime)
 	}
+	m.measureBoard(now, out, report)
 	if found > 0 {
 		out.Ready()
 	} else {
@@ -152,4 +167,21 @@ func percent(part, whole uint64) float64 {
 		return 0
 	}
 	return float64(int64(1000*float64(part)/float64(whole)+0.5)) / 10
+}
+
+// addresses lists the addresses of a network interface; none when it is gone.
+func addresses(name string) wamp.List {
+	ifc, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil
+	}
+	all, err := ifc.Addrs()
+	if err != nil {
+		return nil
+	}
+	var out wamp.List
+	for _, a := range all[:min(len(all), maxLinks)] {
+		out = append(out, a.String())
+	}
+	return out
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/postern-iot/postern/devices"
+	"github.com/postern-iot/postern/wamp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,10 +52,16 @@ func open(t *testing.T, fixture string) *machine {
 	}
 	m := dev.(*machine)
 	m.usage = fixed
+	m.addresses = func(string) wamp.List { return wamp.List{"192.0.2.7/24"} }
 	return m
 }
 
 func TestMeasure(t *testing.T) {
+	// 0x50005: under-voltage and throttled, now and since the start.
+	const board = "throttling=map[flags:327685 frequency_capped:false frequency_capped_since_start:false soft_temperature_limit:false " +
+		"soft_temperature_limit_since_start:false throttled:true throttled_since_start:true under_voltage:true under_voltage_since_start:true]"
+	const wlan = "map[addresses:[192.0.2.7/24] mac:dc:a6:32:00:00:02 received:20 sent:3 state:down]"
+	const links = "network=map[eth0:map[addresses:[192.0.2.7/24] mac:dc:a6:32:00:00:01 received:5000 sent:700 state:up] wlan0:" + wlan + "]"
 	for _, c := range []struct {
 		name, fixture string
 		change        func(*machine)
@@ -64,6 +71,7 @@ func TestMeasure(t *testing.T) {
 		{"pi", "pi", nil, []string{
 			"cpu_temperature=48.7", "load1=0.52", "load5=0.31", "load15=0.14", "memory_used=15", "memory_available=3379195904",
 			"disk_used=25", "disk_free=9663676416", "uptime=86412.07",
+			"throttled=true", board, "card_used=30", "card_end=normal", "network_up=true", "network_received=5020", "network_sent=703", links,
 		}, "ready"},
 		{"a machine without a thermal zone", "vm", nil, []string{
 			"load1=5.31", "load5=4.99", "load15=3.53", "memory_used=3.3", "memory_available=24436600832",
@@ -71,9 +79,24 @@ func TestMeasure(t *testing.T) {
 		}, "ready"},
 		{"another zone, no disk", "pi", func(m *machine) { m.Thermal, m.Disk = "rp1_adc", "" }, []string{
 			"cpu_temperature=41.3", "load1=0.52", "load5=0.31", "load15=0.14", "memory_used=15", "memory_available=3379195904", "uptime=86412.07",
+			"throttled=true", board, "card_used=30", "card_end=normal", "network_up=true", "network_received=5020", "network_sent=703", links,
 		}, "ready"},
 		{"a zone that is not there", "pi", func(m *machine) { m.Thermal, m.Proc = "gpu", "fixtures/none" }, []string{
 			`cpu_temperature: find thermal zone: none of 2 is of the type "gpu"`, "disk_used=25", "disk_free=9663676416",
+			"throttled=true", board, "card_used=30", "card_end=normal", "network_up=true", "network_received=5020", "network_sent=703", links,
+		}, "ready"},
+		{"one interface", "pi", func(m *machine) { m.Interface, m.Proc, m.Disk, m.Thermal = "wlan0", "fixtures/none", "", "rp1_adc" }, []string{
+			"cpu_temperature=41.3", "throttled=true", board, "card_used=30", "card_end=normal",
+			"network_up=false", "network_received=20", "network_sent=3", "network=map[wlan0:" + wlan + "]",
+		}, "ready"},
+		{"no such interface", "vm", func(m *machine) {
+			m.Interface, m.Proc, m.Disk = "eth9", "fixtures/none", ""
+			m.Sys = "fixtures/pi/sys"
+			m.Thermal = "rp1_adc"
+		}, []string{
+			"cpu_temperature=41.3", "throttled=true", board, "card_used=30", "card_end=normal",
+			`network_up: there is no network interface "eth9"`, `network_received: there is no network interface "eth9"`,
+			`network_sent: there is no network interface "eth9"`, `network: there is no network interface "eth9"`,
 		}, "ready"},
 		{"nothing", "none", func(m *machine) { m.Disk = "" }, nil, "measure the system: no data on this machine"},
 		{"nonsense", "broken", func(m *machine) {
@@ -87,6 +110,14 @@ func TestMeasure(t *testing.T) {
 			`memory_available: parse "fixtures/broken/proc/meminfo": MemTotal and MemAvailable are missing or wrong`,
 			"disk_used: statfs failed", "disk_free: statfs failed",
 			`uptime: parse "fixtures/broken/proc/uptime": strconv.ParseFloat: parsing "soon": invalid syntax`,
+			`throttled: parse "fixtures/broken/sys/devices/platform/soc/soc_firmware/get_throttled": strconv.ParseUint: parsing "hot": invalid syntax`,
+			`throttling: parse "fixtures/broken/sys/devices/platform/soc/soc_firmware/get_throttled": strconv.ParseUint: parsing "hot": invalid syntax`,
+			`card_used: parse "fixtures/broken/sys/class/mmc_host/mmc0/mmc0_0001/life_time": "0x20" is no step from 0x00 to 0x0b`,
+			`card_end: parse "fixtures/broken/sys/class/mmc_host/mmc0/mmc0_0001/life_time": "0x20" is no step from 0x00 to 0x0b`,
+			`network_up: parse "fixtures/broken/sys/class/net/eth0/statistics/rx_bytes": strconv.ParseUint: parsing "-1": invalid syntax`,
+			`network_received: parse "fixtures/broken/sys/class/net/eth0/statistics/rx_bytes": strconv.ParseUint: parsing "-1": invalid syntax`,
+			`network_sent: parse "fixtures/broken/sys/class/net/eth0/statistics/rx_bytes": strconv.ParseUint: parsing "-1": invalid syntax`,
+			`network: parse "fixtures/broken/sys/class/net/eth0/statistics/rx_bytes": strconv.ParseUint: parsing "-1": invalid syntax`,
 		}, "measure the system: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
