@@ -21,7 +21,7 @@ type metaProcedure func(*Realm, *metaCall) (wamp.List, *wamp.Error)
 // metaProcedures are the procedures that the router itself provides. It is no
 // variable because some of them lead back to it.
 func metaProcedures() map[string]metaProcedure {
-	return map[string]metaProcedure{
+	all := map[string]metaProcedure{
 		"wamp.session.count":            (*Realm).sessionCount,
 		"wamp.session.list":             (*Realm).sessionList,
 		"wamp.session.get":              (*Realm).sessionGet,
@@ -47,6 +47,8 @@ func metaProcedures() map[string]metaProcedure {
 		"wamp.registration.list_callees":  (*Realm).registrationListCallees,
 		"wamp.registration.count_callees": (*Realm).registrationCountCallees,
 	}
+	reflectionProcedures(all)
+	return all
 }
 
 // The topics of the router's own events.

@@ -164,6 +164,7 @@ type Realm struct {
 	deadlines        deadlines
 	lastTimer        uint64
 	kept             int // bytes, for rerouting
+	descriptions     map[described]*description
 
 	// Scratch space of lookups, so that they allocate nothing.
 	matchedSubs []*subscription
@@ -204,6 +205,7 @@ func New(cfg Config) (*Realm, error) {
 
 		subscriptionByID: map[wamp.ID]*subscription{},
 		registrationByID: map[wamp.ID]*registration{},
+		descriptions:     map[described]*description{},
 
 		judge:    newJudge(),
 		asked:    map[wamp.ID]*waiting{},
@@ -255,7 +257,11 @@ func features(cfg *Config) wamp.Dict {
 	if slices.ContainsFunc(cfg.Roles, func(ro Role) bool { return ro.TrustLevel != nil }) {
 		broker["publication_trustlevels"], dealer["call_trustlevels"] = true, true
 	}
-	return wamp.Dict{"broker": wamp.Dict{"features": broker}, "dealer": wamp.Dict{"features": dealer}}
+	// Reflection is announced beside the features ("Interface Reflection").
+	return wamp.Dict{
+		"broker": wamp.Dict{"features": broker, "reflection": true},
+		"dealer": wamp.Dict{"features": dealer, "reflection": true},
+	}
 }
 
 // HasRole reports whether sessions can join under the role.

@@ -25,6 +25,9 @@ type Session struct {
 	lastRequest wamp.ID
 	testaments  testaments
 
+	described      []described // see meta_reflection.go
+	describedBytes int
+
 	waits  *waiting           // for an authorizer
 	told   map[question]grant // by one, for the message that waits
 	again  bool               // that is handled once more
@@ -219,5 +222,6 @@ func (r *Realm) detach(s *Session) {
 	}
 	s.invocations, s.orphans = nil, nil
 	s.waits, s.told, s.parked, s.weight = nil, nil, nil, 0
+	r.undefineAll(s)
 	r.bequeath(s)
 }
