@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -38,6 +37,10 @@ type Host struct {
 //     state as their argument and Status.Dict as keyword arguments
 //   - postern.bridge.list() → list of broker names
 //   - postern.bridge.status([broker]) → the broker's Status.Dict, or a list of all
+//   - postern.bridge.pause(broker), postern.bridge.resume(broker): see Task.Pause
+//   - postern.bridge.purge(broker[, map]) → how many messages that waited for the
+//     broker were dropped
+//   - postern.bridge.dead_letters(broker) → the last that could not be carried
 type Bridge struct {
 	host    Host
 	tasks   []*Task
@@ -203,6 +206,8 @@ func (b *Bridge) tellAll(ctx, work context.Context, attached chan struct{}) {
 		defer cancel()
 		_ = sess.Close(bye) // it ends either way
 	}()
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
 	told := make([]int, len(b.tasks))
 	for {
 		for i, t := range b.tasks {
@@ -224,6 +229,13 @@ func (b *Bridge) tellAll(ctx, work context.Context, attached chan struct{}) {
 		select {
 		case <-b.changed:
 			continue
+		case now := <-ticker.C:
+			for i, t := range b.tasks {
+				if t.gauge.count(now) {
+					told[i] = -1
+				}
+			}
+			continue
 		case <-work.Done():
 		}
 		select {
@@ -241,8 +253,10 @@ func (b *Bridge) attach(ctx context.Context) (session, error) {
 	for {
 		sess, err := b.join(ctx, "status")
 		if err == nil {
-			if _, err = sess.Register(ctx, "postern.bridge.list", b.list); err == nil {
-				_, err = sess.Register(ctx, "postern.bridge.status", b.status)
+			for name, procedure := range b.procedures() {
+				if _, err = sess.Register(ctx, "postern.bridge."+name, procedure); err != nil {
+					break
+				}
 			}
 			if err == nil {
 				return sess, nil
@@ -259,29 +273,4 @@ func (b *Bridge) attach(ctx context.Context) (session, error) {
 		b.host.Log.Debug("bridge cannot join the realm yet", "error", err)
 		wait.sleep(ctx)
 	}
-}
-
-func (b *Bridge) list(context.Context, *client.Invocation) (*client.Result, error) {
-	names := wamp.List{}
-	for _, t := range b.tasks {
-		names = append(names, t.name)
-	}
-	return &client.Result{Values: client.Values{Args: wamp.List{names}}}, nil
-}
-
-func (b *Bridge) status(_ context.Context, inv *client.Invocation) (*client.Result, error) {
-	all := wamp.List{}
-	for _, s := range b.Status() {
-		all = append(all, s.Dict())
-	}
-	if len(inv.Args) == 0 {
-		return &client.Result{Values: client.Values{Args: wamp.List{all}}}, nil
-	}
-	name, _ := inv.Args[0].(string)
-	for _, s := range b.Status() {
-		if s.Broker == name {
-			return &client.Result{Values: client.Values{Args: wamp.List{s.Dict()}}}, nil
-		}
-	}
-	return nil, wamp.Errorf(wamp.ErrInvalidArgument, "there is no broker %q; postern.bridge.list tells which there are", clip(strings.ToValidUTF8(name, "")))
 }

@@ -124,8 +124,10 @@ func TestSplit(t *testing.T) {
 	if !table.takes("tele/kitchen/SENSOR") {
 		t.Error("the topic is not taken")
 	}
-	for body, want := range map[string]Reason{"": Mapped, "5": BadPayload, "{": BadPayload, `{"Time":1}`: Mapped,
-		"{" + strings.TrimSuffix(strings.Repeat(`"#":1,`, 1), ",") + "}": Mapped} {
+	for body, want := range map[string]Reason{
+		"": Mapped, "5": BadPayload, "{": BadPayload, `{"Time":1}`: Mapped,
+		"{" + strings.TrimSuffix(strings.Repeat(`"#":1,`, 1), ",") + "}": Mapped,
+	} {
 		if events, d := table.ToWAMP(nil, "tele/k/SENSOR", []byte(body), false, time.Time{}); d.Reason != want {
 			t.Errorf("%q: %v %v", body, events, d)
 		}

@@ -251,7 +251,7 @@ func (t *Task) deliver(ctx context.Context, sess session, r *Received) bool {
 	for _, e := range events {
 		err := t.publish(ctx, sess, e, r.QoS > 0)
 		if err == nil {
-			t.gauge.in.Add(1)
+			t.gauge.passed(d.Map)
 			continue
 		}
 		if ctx.Err() != nil && r.QoS > 0 {
@@ -316,6 +316,7 @@ type deadLetter struct {
 
 func (t *Task) deadLetter(d deadLetter) {
 	d.Time = time.Now().UTC().Format(time.RFC3339Nano)
+	t.gauge.letter(d)
 	b, err := json.Marshal(d)
 	if err != nil || t.cfg.DeadLetter == "" {
 		return // counted already; strings always marshal

@@ -31,7 +31,6 @@ type queue struct {
 	gen     int           // counts connections; calls with another one are void
 	backlog uint64        // what is below waited when the connection began
 	drain   *limiter      // paces the backlog
-	paused  bool          // nothing is sent
 	wake    chan struct{} // holds a token when there may be something to send
 	idle    chan struct{} // closed when the queue runs empty; nil when nobody waits
 	// retained counts the retained messages that wait, by their topics.
@@ -239,7 +238,7 @@ type sent struct {
 func (q *queue) take(gen int, now time.Time) (s sent, wait time.Duration, ok bool, lost losses) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if gen != q.gen || q.paused {
+	if gen != q.gen {
 		return sent{}, 0, false, nil
 	}
 	if len(q.first) > 0 {
@@ -333,15 +332,7 @@ func (q *queue) ack(gen int, done []sent) bool {
 	return true
 }
 
-// pause stops sending, or lets it go on.
-func (q *queue) pause(on bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.paused = on
-	q.signal()
-}
-
-// purge drops everything that is not on its way, of one map or of all.
+// purge drops everything that is not on its way, of one map, or of all.
 func (q *queue) purge(lane string, all bool) (n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -64,6 +64,59 @@ func TestStatusInTheRealm(t *testing.T) {
 	}
 }
 
+// TestPauseAndDeadLetters uses the procedures as an operator would.
+func TestPauseAndDeadLetters(t *testing.T) {
+	m := newMosquitto(t, open)
+	w := newWorld(t)
+	number := func(m *bridge.Map) { m.Codec.Type = "number" }
+	r := w.run(bridge.Config{
+		Brokers: []bridge.BrokerConfig{brokerAt("a", m.addr)},
+		Maps:    []bridge.Map{mapOf(bridge.Out, "o/{x}", "com.o.{x}"), mapOf(bridge.In, "i/{x}", "com.i.{x}", number)},
+	}, bridge.StateOnline, nil)
+	<-r.Ready()
+	sess, dev := w.join(), w.device(m.addr)
+	call := func(name string, args ...any) any {
+		t.Helper()
+		got, err := sess.Call(t.Context(), "postern.bridge."+name, args, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return got.Args[0]
+	}
+	topics, events := w.topics(dev, "o/#", 1), w.events("com.i.")
+	call("pause", "a")
+	r.await("a", bridge.StatePaused)
+	w.publish(sess, "com.o.1", wamp.List{"one"})
+	w.publish(sess, "com.o.2", wamp.List{"two"})
+	w.done(dev.Publish("i/x", 1, false, "7"))
+	w.eventually("both to wait", func() bool { return r.Status()[0].Queued == 2 })
+	if n := call("purge", "a", "o/{x}|com.o.{x}"); n != int64(2) {
+		t.Errorf("%v purged, want 2", n)
+	}
+	w.publish(sess, "com.o.3", wamp.List{"three"})
+	call("resume", "a")
+	r.await("a", bridge.StateOnline)
+	if got := topics.wait(1); got[0].value != "three" {
+		t.Errorf("arrived %v", got)
+	}
+	if got := events.wait(1); got[0].value != "7" {
+		t.Errorf("kept by the broker: %v", got)
+	}
+	w.done(dev.Publish("i/x", 1, false, "warm"))
+	w.eventually("a dead letter", func() bool { return len(call("dead_letters", "a").(wamp.List)) == 1 })
+	letter := call("dead_letters", "a").(wamp.List)[0].(wamp.Dict)
+	if letter["topic"] != "i/x" || letter["payload"] != "d2FybQ==" {
+		t.Errorf("letter %v", letter)
+	}
+	s := r.Status()[0]
+	if s.Dropped["purged"] != 2 || len(s.Maps) < 2 {
+		t.Errorf("status %+v", s)
+	}
+	if _, err := sess.Call(t.Context(), "postern.bridge.purge", wamp.List{"a", "nothing"}, nil); err == nil || !strings.Contains(err.Error(), `no map "nothing"`) {
+		t.Errorf("purge of a map that is not there: %v", err)
+	}
+}
+
 // TestPersistentSession: what is published while the bridge is away arrives.
 func TestPersistentSession(t *testing.T) {
 	m := newMosquitto(t, open)

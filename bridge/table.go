@@ -32,12 +32,13 @@ const (
 	OverRate           // more than the map's rate allows
 	Unreadable         // damaged on disk
 	Looped             // went around in a circle that somebody else closes
+	Purged             // dropped because somebody asked for it
 	reasonCount = iota
 )
 
 var reasonNames = [reasonCount]string{
 	"mapped", "no_map", "bad_topic", "bad_uri", "bad_payload", "offline", "queue_full",
-	"backlog", "refused", "echo", "unchanged", "stale", "overrun", "filtered", "repeated", "expired", "over_rate", "unreadable", "looped",
+	"backlog", "refused", "echo", "unchanged", "stale", "overrun", "filtered", "repeated", "expired", "over_rate", "unreadable", "looped", "purged",
 }
 
 // String is the reason's name in counters.

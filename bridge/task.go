@@ -64,6 +64,9 @@ type Task struct {
 	noLocal atomic.Bool
 	conn    atomic.Int64
 
+	paused  atomic.Bool
+	toggled chan struct{} // holds a token when paused has changed
+
 	ready     chan struct{}
 	readyOnce sync.Once
 }
@@ -72,7 +75,7 @@ func newTask(name string, cfg BrokerConfig, broker Broker, table *Table, log *sl
 	log = log.With("broker", name)
 	t := &Task{
 		name: name, cfg: cfg, broker: broker, table: table, log: log,
-		queue: newQueue(cfg.Queue), inbox: newInbox(), ready: make(chan struct{}),
+		queue: newQueue(cfg.Queue), inbox: newInbox(), toggled: make(chan struct{}, 1), ready: make(chan struct{}),
 	}
 	t.calls = newCalls(name, nil, table.rule)
 	t.maps, t.inRates = map[string]*Map{}, map[string]*limiter{}
@@ -217,6 +220,14 @@ func (t *Task) subscribe(ctx context.Context, sess session) error {
 func (t *Task) connectAgain(ctx, work context.Context, start func(func())) {
 	wait := backoff{ReconnectConfig: t.cfg.Reconnect}
 	for ctx.Err() == nil {
+		if t.paused.Load() {
+			t.gauge.set(StatePaused, ConnInfo{}, nil)
+			select {
+			case <-t.toggled:
+			case <-ctx.Done():
+			}
+			continue
+		}
 		t.gauge.set(StateConnecting, ConnInfo{}, nil)
 		conn, err := t.broker.Connect(ctx, t.receive)
 		if err == nil {
@@ -228,6 +239,10 @@ func (t *Task) connectAgain(ctx, work context.Context, start func(func())) {
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if t.paused.Load() {
+			wait.reset()
+			continue
 		}
 		t.gauge.set(StateOffline, ConnInfo{}, err)
 		wait.sleep(ctx)
@@ -264,17 +279,31 @@ func (t *Task) serve(ctx, work context.Context, conn Conn, start func(func())) e
 			broken <- err
 		}
 	})
-	select {
-	case err := <-conn.Lost():
-		return err
-	case err := <-broken:
-		return err
-	case <-ctx.Done():
+	for over := false; !over; {
+		select {
+		case err := <-conn.Lost():
+			return err
+		case err := <-broken:
+			return err
+		case <-t.toggled:
+			over = t.paused.Load()
+		case <-ctx.Done():
+			over = true
+		}
 	}
 	if context.Cause(work) == nil {
 		t.farewell(work, conn)
 	}
 	return nil
+}
+
+// Pause disconnects from the broker, or connects again. What is published
+// meanwhile waits: here what is for the broker, there what it has for the
+// gateway if the session is persistent. It is forgotten at a restart.
+func (t *Task) Pause(on bool) {
+	if t.paused.Swap(on) != on {
+		notify(t.toggled)
+	}
 }
 
 // lostOutputs are the retained messages to send again, to a broker that may

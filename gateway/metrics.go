@@ -54,6 +54,14 @@ func (g *Gateway) metrics(w http.ResponseWriter, r *http.Request) {
 		}
 		m.gauge("postern_bridge_online", "Whether the broker is connected.", up, "broker", s.Broker)
 		m.fields("postern_bridge", reflect.ValueOf(s), "broker", s.Broker)
+		failing := 0.0
+		if s.DiskError != "" {
+			failing = 1
+		}
+		m.gauge("postern_bridge_disk_failing", "Whether messages wait in memory although they should be on disk.", failing, "broker", s.Broker)
+		for _, each := range s.Maps {
+			m.fields("postern_bridge_map", reflect.ValueOf(each), "broker", s.Broker, "map", each.Map)
+		}
 		for _, reason := range sortedNames(s.Dropped) {
 			m.counter("postern_bridge_dropped_total", "Messages dropped, by reason.", float64(s.Dropped[reason]), "broker", s.Broker, "reason", reason)
 		}
@@ -74,7 +82,8 @@ type exposition struct {
 }
 
 // fields takes every number of a struct as a metric named after its field: an
-// int is how many there are now, a wider one how many there have been. What a
+// int or a float is how many there are now, a wider int how many there have
+// been, a duration is in seconds. What a
 // new counter of a part is called follows from its name there.
 func (m *exposition) fields(prefix string, v reflect.Value, labels ...string) {
 	for i := range v.NumField() {
@@ -83,6 +92,10 @@ func (m *exposition) fields(prefix string, v reflect.Value, labels ...string) {
 		switch {
 		case f.Anonymous && value.Kind() == reflect.Struct:
 			m.fields(prefix, value, labels...)
+		case value.Type() == reflect.TypeFor[time.Duration]():
+			m.gauge(name+"_seconds", "", time.Duration(value.Int()).Seconds(), labels...)
+		case value.Kind() == reflect.Float64:
+			m.gauge(name, "", value.Float(), labels...)
 		case value.Kind() == reflect.Uint64:
 			m.counter(name+"_total", "", float64(value.Uint()), labels...)
 		case value.Kind() == reflect.Int64:

@@ -54,6 +54,7 @@ func TestMetrics(t *testing.T) {
 		`postern_realm_calls_total{realm="realm1"}`:                           "3",
 		`postern_device_ready{device="relay",type="sim-relay",state="ready"}`: "1",
 		`postern_bridge_online{broker="embedded"}`:                            "1",
+		`postern_bridge_disk_failing{broker="embedded"}`:                      "0",
 		`postern_mqtt_clients`:                                                "0",
 		fmt.Sprintf(`postern_realm_pending_calls{realm="%s"}`, "realm1"):      "0",
 	} {

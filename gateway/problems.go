@@ -24,6 +24,9 @@ func (g *Gateway) problems() []Problem {
 		if s.State != bridge.StateOnline {
 			out = append(out, Problem{Part: "broker " + s.Broker, State: s.State, Reason: s.Error})
 		}
+		if s.DiskError != "" {
+			out = append(out, Problem{Part: "queue of broker " + s.Broker, State: "in memory", Reason: s.DiskError})
+		}
 	}
 	return out
 }

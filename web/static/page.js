@@ -2,10 +2,11 @@
 // the gateway as any other client would. Everything that comes from there is
 // written with textContent, never as HTML.
 import { Session } from './wamp.js';
+import { Brokers } from './brokers.js';
 
 const $ = (id) => document.getElementById(id);
 const cards = new Map(); // device -> {root, readings: Map(reading -> {value, unit}), state, reason}
-let session, settings;
+let session, settings, brokers;
 
 function link(text, cls) {
   $('link').textContent = text;
@@ -135,10 +136,13 @@ async function main() {
   session = new Session(new URL('ws', location).href.replace(/^http/, 'ws'), settings.realm, {
     up: async () => {
       await fill();
+      await brokers.fill(session);
       link('live', 'up');
     },
     down: (reason) => link(`offline: ${reason}`, 'down'),
   });
+  brokers = new Brokers($('brokers'), $('card').content.firstElementChild);
+  session.topics.push({ topic: 'postern.bridge.', options: { match: 'prefix' }, handler: (topic, args, kwargs) => brokers.event(topic, kwargs) });
   session.topics.push({ topic: `${settings.prefix}.`, options: { match: 'prefix' }, handler: event });
 }
 
