@@ -56,6 +56,14 @@ func TestValidate(t *testing.T) {
 		},
 		"realms[0].roles[0].name": func(c *Config) { c.Realms[0].Roles[0].Name, c.Realms[0].Anonymous = "", "" },
 		"realms[0].roles[1].name": func(c *Config) { c.Realms[0].Roles = append(c.Realms[0].Roles, c.Realms[0].Roles[0]) },
+		"realms[0].roles[0].permissions[0].disclose[0]": func(c *Config) {
+			c.Realms[0].Roles[0].Permissions[0].Disclose = []string{"callee"}
+		},
+		"realms[0].roles[0].authorizer": func(c *Config) { c.Realms[0].Roles[0].Authorizer.Timeout = -1 },
+		"realms[0].roles[0].authorizer.procedure": func(c *Config) {
+			c.Realms[0].Roles[0].Authorizer.Procedure = "wamp.session.count"
+		},
+		"realms[0].limits.testaments": func(c *Config) { c.Realms[0].Limits.Testaments = 0 },
 		"realms[0].roles[0].permissions[0].match": func(c *Config) {
 			c.Realms[0].Roles[0].Permissions[0] = PermissionConfig{URI: "com.a", Match: "regex"}
 		},
