@@ -37,6 +37,7 @@ type program struct {
 var programs = []program{
 	{"gpio.test", "./devices/gpio"},
 	{"i2c.test", "./devices/i2c"},
+	{"onewire.test", "./devices/onewire"},
 	{"serial.test", "./devices/serial"},
 	{"gateway.test", "./test/vm/inside"},
 }
@@ -141,7 +142,7 @@ func boot(t *testing.T, kernel, initrd string) []byte {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-device", "virtio-rng-pci", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
 		"-kernel", kernel, "-initrd", initrd,
-		"-append", "console=ttyS0 quiet panic=-1 reboot=t tsc=reliable dummy_hcd.num=2")
+		"-append", "console=ttyS0 quiet panic=-1 reboot=t tsc=reliable dummy_hcd.num=2 wire.timeout=1")
 	cmd.WaitDelay = 5 * time.Second
 	var console bytes.Buffer
 	cmd.Stdout = &console
