@@ -253,7 +253,8 @@ func deviceError(v any) *wamp.Error {
 		}
 	}
 	e := wamp.Errorf(ErrDeviceRefused, "%s", text)
-	e.KwArgs = wamp.Dict{"error": v}
+	// Not "error": autobahn for Python cannot take that.
+	e.KwArgs = wamp.Dict{"detail": v}
 	return e
 }
 

@@ -146,7 +146,8 @@ func startFleet(t *testing.T) *fleet {
 func (f *fleet) start() {
 	f.t.Helper()
 	conf := filepath.Join(f.t.TempDir(), "mosquitto.conf")
-	text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\n", f.port)
+	// A burst of a whole fleet is more than the 1000 messages that mosquitto keeps for a client.
+	text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n", f.port)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
