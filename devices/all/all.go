@@ -28,6 +28,8 @@ func Table() *devices.Table {
 		onewire.Drivers(),
 		[]devices.Driver{
 			serial.Lines(),
+			serial.Frames(),
+			serial.NMEA(),
 			serial.Modbus(),
 			system.Driver(),
 			sim.Sine(),
