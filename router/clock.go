@@ -29,7 +29,7 @@ func (h *hall) watch(done <-chan struct{}) {
 
 func (h *hall) tick() {
 	at := now()
-	h.mu.Lock()
+	h.lock(nil)
 	defer h.mu.Unlock()
 	h.armed = 0
 	h.deliver(h.core.Tick(at), at)

@@ -8,10 +8,14 @@
 // its own, taken after the realm's.
 //
 // Goroutines. Attach runs one session on the goroutine that called it, which
-// reads and steps, and on one more, which writes; it returns when both are
-// done. Serve has one goroutine for each connection besides its caller's,
-// Handler one for each WebSocket, Local one for each session. Each realm
-// has one that tells it when a call's time is over, and one sweeper ends
+// reads and steps. What the steps put into outboxes, the session's own and
+// others', that goroutine sends as well, before it waits for its client again,
+// as far as that goes without waiting. A session has a writer, a goroutine of its
+// own, only while more is to be sent than its client takes at once, and at its
+// end; Attach returns when that is done. Who sends is settled by the claim on
+// the outbox (type outbox). Serve has one goroutine for each connection besides
+// its caller's, Handler one for each WebSocket, Local one for each session. Each
+// realm has one that tells it when a call's time is over, and one sweeper ends
 // sessions that have stopped reading; and closing a connection that is stuck
 // takes a goroutine for that moment. Shutdown ends and awaits them all.
 //

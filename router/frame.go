@@ -35,32 +35,3 @@ func (s *shared) encode(c codec.Codec) ([]byte, error) {
 	s.done = append(s.done, encoded{codec: c, bytes: b, err: err})
 	return b, err
 }
-
-// Sizes of what a writer sends in one go. A batch beyond writeSize is sent in
-// parts, so that a session that reads slowly is seen to read.
-const (
-	writeSize = 256 << 10
-	keepWrite = 512 << 10
-)
-
-// scratch is what a writer needs while it has something to write; idle ones
-// have none.
-type scratch struct {
-	buf      []byte
-	messages [][]byte
-}
-
-var scratches = sync.Pool{New: func() any { return &scratch{buf: make([]byte, 0, 4<<10)} }}
-
-func (s *scratch) release() {
-	if cap(s.buf) > keepWrite || cap(s.messages) > 1024 {
-		return
-	}
-	s.reset()
-	scratches.Put(s)
-}
-
-func (s *scratch) reset() {
-	clear(s.messages)
-	s.buf, s.messages = s.buf[:0], s.messages[:0]
-}

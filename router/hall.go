@@ -24,6 +24,9 @@ type hall struct {
 	closed bool
 	timer  *time.Timer // goes off at armed, for watch
 	armed  realm.Time  // 0 when it is not to go off
+	// reader is the session on whose goroutine the mutex is held, when it will
+	// send what it puts into outboxes; nil when that is for writers.
+	reader *session
 	// What a round of effects leaves to be done: sessions that could not take
 	// what they must, and calls that a callee has no room for.
 	overflowed []*session
@@ -36,10 +39,19 @@ type refusedCall struct {
 	msg    wamp.Message
 }
 
+// lock begins what has effects. reader is the session whose reader calls, nil
+// for anybody else.
+func (h *hall) lock(reader *session) {
+	h.mu.Lock()
+	if h.reader = reader; reader != nil && reader.direct == nil {
+		h.reader = nil // it does not say when it waits
+	}
+}
+
 // step handles one message of s.
 func (h *hall) step(s *session, m wamp.Message) {
 	at := now()
-	h.mu.Lock()
+	h.lock(s)
 	defer h.mu.Unlock()
 	h.deliver(h.core.Step(&s.member, m, at), at)
 }
@@ -47,7 +59,7 @@ func (h *hall) step(s *session, m wamp.Message) {
 // leave takes s out of the realm.
 func (h *hall) leave(s *session) {
 	at := now()
-	h.mu.Lock()
+	h.lock(s)
 	defer h.mu.Unlock()
 	h.deliver(h.core.Leave(&s.member, at), at)
 }
@@ -55,7 +67,7 @@ func (h *hall) leave(s *session) {
 // abort ends s with ABORT.
 func (h *hall) abort(s *session, reason, message string) {
 	at := now()
-	h.mu.Lock()
+	h.lock(s)
 	defer h.mu.Unlock()
 	h.deliver(h.core.Abort(&s.member, reason, message, at), at)
 }
@@ -63,7 +75,7 @@ func (h *hall) abort(s *session, reason, message string) {
 // undeliverable says that m cannot be sent to s.
 func (h *hall) undeliverable(s *session, m wamp.Message, cause *wamp.Error) {
 	at := now()
-	h.mu.Lock()
+	h.lock(nil)
 	defer h.mu.Unlock()
 	h.counted.Undeliverable++
 	h.deliver(h.core.Undeliverable(&s.member, m, cause, at), at)
@@ -72,7 +84,7 @@ func (h *hall) undeliverable(s *session, m wamp.Message, cause *wamp.Error) {
 // close says GOODBYE to all; nobody joins any more.
 func (h *hall) close(reason string) {
 	at := now()
-	h.mu.Lock()
+	h.lock(nil)
 	defer h.mu.Unlock()
 	h.closed = true
 	h.deliver(h.core.Close(reason, at), at)
@@ -88,7 +100,7 @@ func (h *hall) newID() wamp.ID {
 // join makes s a member, or says why not.
 func (h *hall) join(s *session) *wamp.Error {
 	at := now()
-	h.mu.Lock()
+	h.lock(s)
 	defer h.mu.Unlock()
 	switch {
 	case h.closed:
@@ -155,13 +167,25 @@ func (h *hall) push(effects []realm.Effect, at realm.Time) {
 			if _, goodbye := e.Msg.(*wamp.Goodbye); goodbye && !e.End {
 				s.dismissed.Store(int64(at))
 			}
-			if s.out.push(it, c) == full {
+			switch s.out.push(it, c) {
+			case claimed:
+				h.claimed(s)
+			case full:
 				h.noRoom(s, it.msg, c)
 			}
 		}
-		if e.End {
-			s.out.end()
+		if e.End && s.out.end() {
+			h.claimed(s)
 		}
+	}
+}
+
+// claimed has somebody send what is in the outbox of s.
+func (h *hall) claimed(s *session) {
+	if h.reader != nil {
+		h.reader.touched = append(h.reader.touched, s)
+	} else {
+		go s.write(nil)
 	}
 }
 

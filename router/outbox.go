@@ -63,13 +63,15 @@ func (l outboxLimits) events() outboxLimits {
 }
 
 // outbox is what waits to be sent to one session. Everybody who holds the
-// realm's mutex pushes; one writer takes all that is there at once.
+// realm's mutex pushes. Who fills an empty one has claimed it, and sees to it
+// that somebody takes what is there and sends it: until the claim is given back,
+// which is when all has been sent, nobody else does. So messages go out in order,
+// and who pushes to an outbox that is claimed has nothing more to do.
 type outbox struct {
 	limits outboxLimits
 
 	mu       sync.Mutex
-	readable sync.Cond // for the writer
-	drained  sync.Cond // for the reader, see awaitDrained
+	changed  sync.Cond // fewer replies wait, or the claim was given back
 	queue    []item
 	spare    []item // queue's array, when it is the other's turn
 	messages int    // in queue and being written
@@ -77,15 +79,14 @@ type outbox struct {
 	replies  int    // of them
 	replied  int    // their bytes
 	oldest   realm.Time
-	waiting  bool
-	ending   bool // write what is there, then stop
+	claimed  bool
+	ending   bool // send what is there, then stop
 	dead     bool // stop
 }
 
 func (o *outbox) init(l outboxLimits) {
 	o.limits = l
-	o.readable.L = &o.mu
-	o.drained.L = &o.mu
+	o.changed.L = &o.mu
 }
 
 // verdict is what became of a message.
@@ -93,6 +94,7 @@ type verdict uint8
 
 const (
 	pushed  verdict = iota
+	claimed         // pushed, and it is the pusher's to see that it is sent
 	ignored         // the session is ending
 	full            // nothing was done
 )
@@ -122,36 +124,26 @@ func (o *outbox) push(it item, c class) verdict {
 		o.replied += it.size
 	}
 	o.queue = append(o.queue, it)
-	if o.waiting {
-		o.waiting = false
-		o.readable.Signal()
+	if o.claimed {
+		return pushed
 	}
-	return pushed
+	o.claimed = true
+	return claimed
 }
 
 // How many items' room an outbox keeps: idle, and while it is busy.
 const (
-	keepIdle = 64
+	keepIdle = 32
 	keepBusy = 4096
 )
 
-// take waits for messages and returns all there are. The writer reports them
-// with wrote, in parts or together, and then calls take again; nil means that
-// there will be no more.
+// take returns all that is to be sent. Who has claimed the outbox reports it
+// with wrote, in parts or together; nil means that there will be no more, and
+// that the connection is to be closed before the claim is given back.
 func (o *outbox) take() []item {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for len(o.queue) == 0 {
-		if o.ending || o.dead {
-			return nil
-		}
-		if cap(o.queue)+cap(o.spare) > keepIdle {
-			o.queue, o.spare = nil, nil
-		}
-		o.waiting = true
-		o.readable.Wait()
-	}
-	if o.dead {
+	if o.dead || len(o.queue) == 0 {
 		return nil
 	}
 	batch := o.queue
@@ -160,8 +152,9 @@ func (o *outbox) take() []item {
 }
 
 // wrote reports that the first part of a batch has been sent; rest is what of
-// the batch is still to be sent, and empty at its end.
-func (o *outbox) wrote(part, rest []item, batch []item) {
+// the batch is still to be sent. When that was all there is to send, the claim is
+// given back, and held is false.
+func (o *outbox) wrote(part, rest []item, batch []item) (held bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := range part {
@@ -178,18 +171,60 @@ func (o *outbox) wrote(part, rest []item, batch []item) {
 	case len(o.queue) > 0:
 		o.oldest = o.queue[0].at
 	}
-	if len(rest) == 0 && cap(batch) <= keepBusy && !o.dead {
+	o.claimed = len(rest)+len(o.queue) > 0 || o.ending || o.dead
+	if len(rest) == 0 && !o.dead {
 		clear(batch)
-		o.spare = batch[:0]
+		o.keep(batch[:0])
 	}
-	if !o.backed() {
-		o.drained.Broadcast()
+	if !o.claimed || !o.backed() {
+		o.changed.Broadcast()
+	}
+	return o.claimed
+}
+
+// keep takes the array of a batch back, unless it is large for what it is kept
+// for.
+func (o *outbox) keep(empty []item) {
+	switch {
+	case o.claimed:
+		if cap(empty) <= keepBusy {
+			o.spare = empty
+		}
+	case cap(empty) <= keepIdle:
+		o.queue, o.spare = empty, nil
+	case cap(o.queue) > keepIdle:
+		o.queue, o.spare = nil, nil
+	}
+}
+
+// release gives the claim back after the end.
+func (o *outbox) release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.claimed = false
+	o.changed.Broadcast()
+}
+
+// awaitReleased waits for whoever has claimed the outbox.
+func (o *outbox) awaitReleased() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.claimed {
+		o.changed.Wait()
 	}
 }
 
 // backed reports whether the session's own replies wait for it to read.
 func (o *outbox) backed() bool {
 	return o.replies > o.limits.messages/4 || o.replied > o.limits.bytes/4
+}
+
+// state reports whether the session goes on, and whether its reader has to wait
+// in awaitDrained.
+func (o *outbox) state() (open, backed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.ending && !o.dead, o.backed()
 }
 
 // awaitDrained blocks while a session that sends requests does not read their
@@ -199,38 +234,34 @@ func (o *outbox) awaitDrained() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for o.backed() && !o.ending && !o.dead {
-		o.drained.Wait()
+		o.changed.Wait()
 	}
 }
 
-// end lets the writer finish what is queued; nothing more is accepted.
-func (o *outbox) end() {
+// end lets what is queued be sent; nothing more is accepted. When nobody is at
+// that, the caller has claimed the outbox.
+func (o *outbox) end() (claimed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.ending = true
-	o.wakeAll()
+	o.changed.Broadcast()
+	claimed, o.claimed = !o.claimed, true
+	return claimed
 }
 
-// kill stops the writer; what is queued is lost.
+// kill stops the sending; what is queued is lost.
 func (o *outbox) kill() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.dead = true
 	o.queue, o.spare = nil, nil
-	o.wakeAll()
-}
-
-func (o *outbox) wakeAll() {
-	o.waiting = false
-	o.readable.Broadcast()
-	o.drained.Broadcast()
+	o.changed.Broadcast()
 }
 
 // closed reports whether nothing more is accepted.
 func (o *outbox) closed() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.ending || o.dead
+	open, _ := o.state()
+	return !open
 }
 
 // isDead reports whether it was killed.

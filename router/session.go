@@ -21,6 +21,7 @@ import (
 type session struct {
 	router *Router
 	conn   transport.Conn
+	direct transport.Direct // conn, where one can send through it without waiting
 	codec  codec.Codec
 	out    outbox
 	member realm.Session
@@ -34,6 +35,9 @@ type session struct {
 	imposedRealm string
 	// cookie is what the connection was given with its handshake, if anything.
 	cookie string
+
+	// touched are the sessions whose outboxes this one's reader has claimed.
+	touched []*session
 
 	hanging sync.Once
 
@@ -54,6 +58,9 @@ func (r *Router) Attach(ctx context.Context, conn transport.Conn) error {
 func (r *Router) attach(ctx context.Context, s *session) error {
 	conn := s.conn
 	s.router, s.codec = r, conn.Info().Codec
+	if s.direct, _ = conn.(transport.Direct); s.direct != nil {
+		s.direct.OnWait(s.settle)
+	}
 	s.member.Tag = s
 	s.out.init(r.outbox)
 	if !r.enter(s) {
@@ -67,13 +74,14 @@ func (r *Router) attach(ctx context.Context, s *session) error {
 		s.fail(slog.LevelDebug, context.Cause(ctx))
 		s.hangup()
 	})
-	var writer sync.WaitGroup
-	writer.Go(s.write)
 	s.read()
 	s.leave()
-	s.out.end()
-	writer.Wait()
-	_ = conn.Close() // the writer has done it; this waits for one who is at it
+	s.settle()
+	if s.out.end() {
+		s.write(nil)
+	}
+	s.out.awaitReleased()
+	_ = conn.Close() // whoever sent last has done it; this waits for one who is at it
 	if !stop() {
 		<-cut
 	}
@@ -87,7 +95,7 @@ func (s *session) read() {
 		return
 	}
 	h := s.hall.Load()
-	for !s.out.closed() {
+	for s.ready() {
 		m, abort, err := s.receive()
 		if err != nil {
 			s.readFailed(err)
@@ -100,8 +108,18 @@ func (s *session) read() {
 			return
 		}
 		h.step(s, m)
-		s.out.awaitDrained()
 	}
+}
+
+// ready reports whether to read on, once that may be.
+func (s *session) ready() bool {
+	open, backed := s.out.state()
+	if !backed {
+		return open
+	}
+	s.settle()
+	s.out.awaitDrained()
+	return !s.out.closed()
 }
 
 // receive reads one message. abort is how to answer what is none; err is that
@@ -139,104 +157,26 @@ func (s *session) leave() {
 	}
 }
 
-// write is the writer: it sends what is in the outbox until that ends, and
-// closes the connection, which ends the reader.
-func (s *session) write() {
-	defer func() { _ = s.conn.Close() }()
-	defer s.recovered("writer")
-	for {
-		batch := s.out.take()
-		if batch == nil {
-			return
-		}
-		if err := s.send(batch); err != nil {
-			if !s.out.isDead() {
-				s.fail(slog.LevelDebug, fmt.Errorf("write: %w", err))
-			}
-			s.out.kill()
-			return
-		}
-	}
-}
-
-// send encodes a batch and writes it, all at once unless it is large.
-func (s *session) send(batch []item) error {
-	w := scratches.Get().(*scratch)
-	defer w.release()
-	sent, bytes := 0, 0
-	for i := range batch {
-		m, ok := s.encode(w, &batch[i])
-		if ok {
-			w.messages = append(w.messages, m)
-			bytes += len(m)
-		}
-		if bytes < writeSize && i+1 < len(batch) {
-			continue
-		}
-		if len(w.messages) > 0 {
-			if err := s.conn.Write(w.messages...); err != nil {
-				return err
-			}
-		}
-		s.out.wrote(batch[sent:i+1], batch[i+1:], batch)
-		w.reset()
-		sent, bytes = i+1, 0
-	}
-	return nil
-}
-
-// encode returns a message's bytes; false when it cannot be sent to this
-// session, which the realm has been told then.
-func (s *session) encode(w *scratch, it *item) ([]byte, bool) {
-	var b []byte
-	var err error
-	if it.share != nil {
-		b, err = it.share.encode(s.codec)
-	} else {
-		start := len(w.buf)
-		grown, e := s.codec.Append(w.buf, it.msg)
-		if err = e; err == nil {
-			// Growing leaves earlier messages where they were, in the old array.
-			w.buf, b = grown, grown[start:len(grown):len(grown)]
-		}
-	}
-	most := s.conn.Info().MaxWrite
-	switch {
-	case err != nil:
-		s.undeliverable(it.msg, wamp.Errorf(wamp.ErrInvalidArgument, "%v", err))
-		return nil, false
-	case most > 0 && len(b) > most:
-		s.undeliverable(it.msg, wamp.Errorf(wamp.ErrPayloadSizeExceeded,
-			"%v of %d bytes: the receiver accepts %d", it.msg.Kind(), len(b), most))
-		return nil, false
-	}
-	return b, true
-}
-
-func (s *session) undeliverable(m wamp.Message, cause *wamp.Error) {
-	h := s.hall.Load()
-	if h == nil { // in the handshake there is nothing smaller to say
-		s.fail(slog.LevelInfo, cause)
-		s.out.end()
-		return
-	}
-	h.undeliverable(s, m, cause)
-	if s.out.closed() {
-		s.fail(slog.LevelInfo, cause)
-	}
-}
-
 // refuse ends a session that has not joined.
 func (s *session) refuse(reason, message string) {
 	s.fail(slog.LevelInfo, wamp.Errorf(reason, "%s", message))
 	s.push(&wamp.Abort{Details: wamp.Dict{"message": message}, Reason: reason})
-	s.out.end()
+	s.end()
+}
+
+// end lets the session end when what is in its outbox has been sent.
+func (s *session) end() {
+	if s.out.end() {
+		go s.write(nil)
+	}
 }
 
 // push sends a message of the handshake.
 func (s *session) push(m wamp.Message) {
 	c, size := weigh(m)
-	s.out.push(item{msg: m, at: now(), size: size}, c)
+	if s.out.push(item{msg: m, at: now(), size: size}, c) == claimed {
+		go s.write(nil)
+	}
 }
 
 // hangup closes the connection from outside of the session's own goroutines,

@@ -106,16 +106,19 @@ func TestUndecodable(t *testing.T) {
 // TestGoodbyeIsLast leaves while much is under way.
 func TestGoodbyeIsLast(t *testing.T) {
 	g := run(t, config(nil))
+	n := 0
 	everywhere(t, g, func(t *testing.T, dial func() *peer) {
 		a, b := dial(), dial()
+		n++
+		never := fmt.Sprint("com.never.", n) // nothing waits for the last b's end
 		a.joins("realm1")
 		b.joins("realm1")
 		a.send(`[32,1,{},"com.flood"]`)
 		a.expect(`[33,1,$_]`)
-		b.send(`[64,1,{},"com.never"]`)
+		b.send(fmt.Sprintf(`[64,1,{},%q]`, never))
 		b.expect(`[65,1,$_]`)
 		for i := range 200 {
-			a.send(fmt.Sprintf(`[48,%d,{},"com.never"]`, i+2))
+			a.send(fmt.Sprintf(`[48,%d,{},%q]`, i+2, never))
 			b.send(`[16,1,{},"com.flood",["x"]]`)
 		}
 		a.send(`[6,{},"wamp.close.close_realm"]`)

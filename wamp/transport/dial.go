@@ -95,7 +95,7 @@ func DialWebSocket(ctx context.Context, rawURL string, c codec.Codec, opts DialO
 	ctx, cancel := context.WithTimeout(ctx, positive(opts.HandshakeTimeout, dialTimeout))
 	defer cancel()
 
-	conn := newWebSocketConn()
+	conn := &webSocketConn{}
 	var stop func() bool
 	dial := func(network string) func(context.Context, string, string) (net.Conn, error) {
 		return func(ctx context.Context, _, address string) (net.Conn, error) {
@@ -105,8 +105,8 @@ func DialWebSocket(ctx context.Context, rawURL string, c codec.Codec, opts DialO
 			}
 			// The library looks at the context's deadline, not at its end.
 			stop = context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
-			conn.source.Conn = nc
-			return &conn.source, nil
+			conn.init(nc, opts.WriteTimeout, opts.ReadLimit)
+			return &lent{nc, &conn.source}, nil
 		}
 	}
 	dialer := websocket.Dialer{
@@ -130,13 +130,13 @@ func DialWebSocket(ctx context.Context, rawURL string, c codec.Codec, opts DialO
 		}
 		return nil, fmt.Errorf("connect to %s: %w", rawURL, explainHTTP(response, err))
 	}
-	conn.info = Info{Transport: "websocket", Codec: c}
+	conn.info.Transport, conn.info.Codec = "websocket", c
 	conn.batched = opts.Batched
-	if t, ok := conn.source.Conn.(*tls.Conn); ok {
+	if t, ok := conn.conn.(*tls.Conn); ok {
 		state := t.ConnectionState()
 		conn.info.TLS = &state
 	}
-	conn.open(wire, conn.source.Conn, true, opts.WriteTimeout, opts.ReadLimit)
+	conn.open(true)
 	conn.startKeepAlive(opts.PingInterval, opts.PingTimeout, conn.control(websocket.PingMessage, nil))
 	return conn, nil
 }

@@ -101,7 +101,7 @@ func FuzzWebSocket(f *testing.F) {
 		ws := WebSocket{ReadLimit: fuzzLimit}
 		c := webSocketServer(t, client, server, ws, "wamp.2.json").(*webSocketConn)
 		conn := &script{sent: bytes.NewReader(sent), chunk: int(chunk) + 1}
-		c.conn, c.source.Conn = conn, conn
+		c.conn, c.source.conn = conn, conn
 		readOut(t, c, len(sent))
 		server.Close()
 		// What the peer was told is sound, and ends with a close frame.

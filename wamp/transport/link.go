@@ -38,10 +38,9 @@ type link struct {
 }
 
 func (l *link) init(conn net.Conn, timeout time.Duration, readLimit int) {
-	l.conn = conn
-	l.timeout = positive(timeout, writeTimeout)
+	l.sender.init(conn, positive(timeout, writeTimeout))
+	l.source.init(conn, &l.alive)
 	l.SetReadLimit(readLimit)
-	l.source.Conn, l.source.alive = conn, &l.alive
 	l.info.Local, l.info.Remote = conn.LocalAddr(), conn.RemoteAddr()
 	keepAliveTCP(conn)
 }
@@ -72,8 +71,27 @@ func (l *link) Info() *Info { return &l.info }
 // SetReadLimit implements Conn.
 func (l *link) SetReadLimit(bytes int) { l.limit.Store(int64(positive(bytes, DefaultReadLimit))) }
 
+// OnWait implements Direct.
+func (l *link) OnWait(f func()) { l.source.idle = f }
+
 // Write implements Conn.
 func (l *link) Write(messages ...[]byte) error {
+	if err := l.fits(messages); err != nil {
+		return err
+	}
+	return l.send(messages)
+}
+
+// TryWrite implements Direct.
+func (l *link) TryWrite(messages ...[]byte) (sent bool, err error) {
+	if err := l.fits(messages); err != nil {
+		return false, err
+	}
+	return l.try(messages)
+}
+
+// fits says which message is more than the peer accepts.
+func (l *link) fits(messages [][]byte) error {
 	if most := l.info.MaxWrite; most > 0 {
 		for _, m := range messages {
 			if len(m) > most {
@@ -81,7 +99,7 @@ func (l *link) Write(messages ...[]byte) error {
 			}
 		}
 	}
-	return l.send(messages)
+	return nil
 }
 
 // read runs next, a transport's way to read a message, for Read.
@@ -96,6 +114,7 @@ func (l *link) read(next func() ([]byte, error)) ([]byte, error) {
 	}
 	m, err := next()
 	if err != nil {
+		l.source.release()
 		l.readErr = l.whyEnded(err)
 		return nil, l.readErr
 	}

@@ -60,6 +60,12 @@ func (p *pipeEnd) Read() ([]byte, error) {
 // Write implements Conn.
 func (p *pipeEnd) Write(messages ...[]byte) error { return p.out.put(messages) }
 
+// TryWrite implements Direct.
+func (p *pipeEnd) TryWrite(messages ...[]byte) (sent bool, err error) { return p.out.tryPut(messages) }
+
+// OnWait implements Direct.
+func (p *pipeEnd) OnWait(f func()) { p.in.idle = f }
+
 // SetReadLimit implements Conn.
 func (p *pipeEnd) SetReadLimit(bytes int) { p.limit.Store(int64(positive(bytes, DefaultReadLimit))) }
 
@@ -81,12 +87,14 @@ type queue struct {
 	writable *sync.Cond
 	items    [][]byte
 	bytes    int
+	begun    int // how many of its messages tryPut has put, for put to leave out
 	closed   bool
 
 	// taken is what get has taken out and not yet returned; it belongs to the
 	// reading goroutine. Its array and that of items take turns.
 	taken [][]byte
 	next  int
+	idle  func() // called before get may wait; may be nil
 }
 
 func newQueue() *queue {
@@ -99,19 +107,46 @@ func newQueue() *queue {
 func (q *queue) put(messages [][]byte) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	messages, q.begun = messages[q.begun:], 0
 	for _, m := range messages {
 		for !q.closed && q.full(len(m)) {
 			q.readable.Signal()
 			q.writable.Wait()
 		}
 		if q.closed {
-			return fmt.Errorf("write to pipe: %w", net.ErrClosed)
+			return errPipeClosed
 		}
-		q.items = append(q.items, bytes.Clone(m))
-		q.bytes += len(m)
+		q.add(m)
 	}
 	q.readable.Signal()
 	return nil
+}
+
+var errPipeClosed = fmt.Errorf("write to pipe: %w", net.ErrClosed)
+
+// tryPut puts messages until it is full; false when put must be called for the
+// rest.
+func (q *queue) tryPut(messages [][]byte) (all bool, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false, errPipeClosed
+	}
+	q.readable.Signal()
+	for q.begun < len(messages) && !q.full(len(messages[q.begun])) {
+		q.add(messages[q.begun])
+		q.begun++
+	}
+	if q.begun < len(messages) {
+		return false, nil
+	}
+	q.begun = 0
+	return true, nil
+}
+
+func (q *queue) add(m []byte) {
+	q.items = append(q.items, bytes.Clone(m))
+	q.bytes += len(m)
 }
 
 func (q *queue) full(n int) bool {
@@ -120,6 +155,9 @@ func (q *queue) full(n int) bool {
 
 func (q *queue) get() ([]byte, error) {
 	if q.next == len(q.taken) {
+		if q.idle != nil {
+			q.idle()
+		}
 		if !q.take() {
 			return nil, io.EOF
 		}

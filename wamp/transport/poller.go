@@ -209,7 +209,7 @@ func (c *longPollConn) serveSend(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	limit := c.limit.Load()
-	body, err := readAll(io.LimitReader(r.Body, limit+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
 		http.Error(w, "the body cannot be read", http.StatusBadRequest)
 		return

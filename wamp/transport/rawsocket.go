@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"bufio"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -109,16 +108,12 @@ func RejectRawSocket(conn net.Conn) error {
 }
 
 // rawSocketConn is a RawSocket connection of either side.
-type rawSocketConn struct {
-	link
-	br *bufio.Reader
-}
+type rawSocketConn struct{ link }
 
 func newRawSocket(conn net.Conn, timeout time.Duration, readLimit int) *rawSocketConn {
 	c := &rawSocketConn{}
 	c.init(conn, timeout, readLimit)
 	c.header = func(dst []byte, n int) ([]byte, mask) { return appendRawHeader(dst, rawMessage, n), mask{} }
-	c.br = bufio.NewReaderSize(&c.source, smallBuffer)
 	return c
 }
 
@@ -137,15 +132,17 @@ func (c *rawSocketConn) handshake(timeout time.Duration) (b [4]byte, err error) 
 	if err := c.conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return b, err
 	}
-	if n, err := io.ReadFull(c.br, b[:1]); err != nil {
-		return b, c.cutShort(n, timeout, err)
+	ahead, err := c.source.peek(1)
+	if err != nil {
+		return b, c.cutShort(0, timeout, err)
 	}
-	if b[0] != rawMagic {
-		return b, fmt.Errorf("%w: it begins with %#02x and not 0x7f%s", ErrFraming, b[0], guess(b[0]))
+	if first := ahead[0]; first != rawMagic {
+		return b, fmt.Errorf("%w: it begins with %#02x and not 0x7f%s", ErrFraming, first, guess(first))
 	}
-	if n, err := io.ReadFull(c.br, b[1:]); err != nil {
-		return b, c.cutShort(n+1, timeout, err)
+	if ahead, err = c.source.peek(len(b)); err != nil {
+		return b, c.cutShort(len(ahead), timeout, err)
 	}
+	c.source.discard(copy(b[:], ahead))
 	return b, c.conn.SetReadDeadline(time.Time{})
 }
 
@@ -247,7 +244,7 @@ func (c *rawSocketConn) Read() ([]byte, error) { return c.read(c.next) }
 
 func (c *rawSocketConn) next() ([]byte, error) {
 	for {
-		h, err := c.br.Peek(4)
+		h, err := c.source.peek(4)
 		if err != nil {
 			if len(h) > 0 && err == io.EOF {
 				err = errMidFrame
@@ -255,7 +252,7 @@ func (c *rawSocketConn) next() ([]byte, error) {
 			return nil, err
 		}
 		kind, n := h[0], int(h[1])<<16|int(h[2])<<8|int(h[3])
-		_, _ = c.br.Discard(4) // they are there
+		c.source.discard(4)
 		if kind&rawX != 0 && n == 0 {
 			kind, n = kind&^rawX, 1<<24
 		}
@@ -269,44 +266,29 @@ func (c *rawSocketConn) next() ([]byte, error) {
 		if int64(n) > limit {
 			return nil, tooLarge(uint64(n), limit)
 		}
+		var m []byte
 		switch kind {
 		case rawMessage:
-			return c.body(n)
+			m, err = c.source.take(n)
 		case rawPing:
 			err = c.answer(n)
 		case rawPong:
-			if _, err = c.br.Discard(n); err == io.EOF {
-				err = errMidFrame
-			}
+			err = c.source.skip(n)
 		}
-		if err != nil {
-			return nil, err
+		if err == io.EOF {
+			err = errMidFrame
+		}
+		if err != nil || kind == rawMessage {
+			return m, err
 		}
 	}
 }
 
 var errMidFrame = fmt.Errorf("the connection ended within a frame: %w", io.ErrUnexpectedEOF)
 
-// body reads the n bytes of a frame.
-func (c *rawSocketConn) body(n int) ([]byte, error) {
-	if n > largeBuffer {
-		m, err := readAll(io.LimitReader(c.br, int64(n)))
-		if err == nil && len(m) < n {
-			err = errMidFrame
-		}
-		return m, err
-	}
-	m := make([]byte, n)
-	_, err := io.ReadFull(c.br, m)
-	if n > 0 && err == io.EOF {
-		err = errMidFrame
-	}
-	return m, err
-}
-
 // answer echoes the payload of a PING.
 func (c *rawSocketConn) answer(n int) error {
-	payload, err := c.body(n)
+	payload, err := c.source.take(n)
 	if err != nil {
 		return err
 	}

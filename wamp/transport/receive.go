@@ -1,89 +1,204 @@
 package transport
 
 import (
-	"bytes"
 	"io"
 	"net"
-	"time"
+	"syscall"
 )
 
-// source is the network as a connection's reader sees it. It tells keep-alive
-// when a read waits, and remembers how the network failed, so that its failures
-// can be told from a peer that broke the rules.
+// source is the receiving half of a connection. It reads ahead into a block
+// that it borrows: one that waits for a peer which says nothing holds none,
+// where the connection is a bare socket.
 type source struct {
+	conn  net.Conn
+	raw   syscall.RawConn // nil unless conn is a bare socket
+	alive *keepAlive      // is told when a read waits
+	idle  func()          // called before a read that may wait; may be nil
+
+	block  *[smallBuffer]byte // borrowed, nil when nothing has been read ahead
+	lo, hi int                // what of block has not been taken
+
+	// Of a read by way of raw: where to, nil for the block, and what came of it.
+	into  []byte
+	n     int
+	err   error
+	ready func(fd uintptr) bool
+}
+
+func (s *source) init(conn net.Conn, alive *keepAlive) {
+	s.conn, s.raw, s.alive = conn, bareSocket(conn), alive
+	s.ready = s.readNow
+}
+
+// peek returns what has been read ahead, at least n bytes unless it fails; n is
+// at most smallBuffer. It is valid until the next call.
+func (s *source) peek(n int) ([]byte, error) {
+	for s.hi-s.lo < n {
+		if s.lo > 0 {
+			s.hi = copy(s.block[:], s.block[s.lo:s.hi])
+			s.lo = 0
+		}
+		if _, err := s.receive(nil); err != nil {
+			return s.ahead(), err
+		}
+	}
+	return s.ahead(), nil
+}
+
+// ahead is what has been read and not taken.
+func (s *source) ahead() []byte {
+	if s.block == nil {
+		return nil
+	}
+	return s.block[s.lo:s.hi]
+}
+
+// discard takes n bytes that peek has shown.
+func (s *source) discard(n int) {
+	if s.lo += n; s.lo == s.hi {
+		s.lo, s.hi = 0, 0
+	}
+}
+
+// trusted is how much room is made for a message before any of it has come.
+const trusted = 128 << 10
+
+// take returns the next n bytes, in a slice of their own. It makes no more room
+// than for trusted bytes, or for twice what has come.
+func (s *source) take(n int) ([]byte, error) {
+	m := make([]byte, min(n, trusted))
+	for have := 0; ; {
+		if err := s.fill(m[have:]); err != nil {
+			return nil, err
+		}
+		if have = len(m); have == n {
+			return m, nil
+		}
+		m = append(m, make([]byte, min(n-have, have))...)
+	}
+}
+
+// fill reads until p is full.
+func (s *source) fill(p []byte) error {
+	for len(p) > 0 {
+		if s.hi > s.lo {
+			n := copy(p, s.ahead())
+			s.discard(n)
+			p = p[n:]
+			continue
+		}
+		// What is long is read to where it belongs; with the end of what is short
+		// the beginning of what follows comes in the same system call.
+		into := p
+		if len(p) < smallBuffer {
+			into = nil
+		}
+		n, err := s.receive(into)
+		if into != nil {
+			p = p[n:]
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// skip takes n bytes and forgets them.
+func (s *source) skip(n int) error {
+	for n > 0 {
+		if s.hi == s.lo {
+			if _, err := s.receive(nil); err != nil {
+				return err
+			}
+		}
+		most := min(n, s.hi-s.lo)
+		s.discard(most)
+		n -= most
+	}
+	return nil
+}
+
+// receive reads once from the network: to p, or to the block's end when p is
+// nil. The end of the stream is io.EOF.
+func (s *source) receive(p []byte) (n int, err error) {
+	if s.idle != nil {
+		s.idle()
+	}
+	s.alive.reads.Add(1)
+	defer s.alive.reads.Add(1)
+	if s.raw == nil {
+		into := p
+		if into == nil {
+			into = s.room()
+		}
+		n, err = s.conn.Read(into)
+	} else {
+		s.into = p
+		if err = s.raw.Read(s.ready); err == nil {
+			n, err = s.n, s.err
+		}
+		s.into = nil
+	}
+	if p == nil {
+		s.hi += n
+	}
+	if n > 0 && err == io.EOF {
+		err = nil // it comes again
+	}
+	return n, err
+}
+
+// room is the part of the block that can be read to.
+func (s *source) room() []byte {
+	if s.block == nil {
+		s.block = smallBuffers.Get().(*[smallBuffer]byte)
+	}
+	return s.block[s.hi:]
+}
+
+// readNow reads from a bare socket; false when there is nothing to read yet.
+func (s *source) readNow(fd uintptr) bool {
+	p := s.into
+	if p == nil {
+		p = s.room()
+	}
+	s.n, s.err = readSocket(fd, p)
+	if s.err == syscall.EAGAIN {
+		if s.hi == s.lo {
+			s.release()
+		}
+		return false
+	}
+	return true
+}
+
+// release gives the block back, with what is in it.
+func (s *source) release() {
+	if s.block != nil {
+		smallBuffers.Put(s.block)
+		s.block, s.lo, s.hi = nil, 0, 0
+	}
+}
+
+// lent is a connection as the WebSocket library sees it in the handshake: it
+// reads a byte at a time, so that nothing of what follows gets lost in the
+// library's buffers.
+type lent struct {
 	net.Conn
-	alive *keepAlive
-	err   error // of the last read; belongs to the reader
-	// mute drops what is written through here: past the handshake everything
-	// goes out through the sender, and the WebSocket library's own answers to
-	// broken frames must not interleave with it.
-	mute bool
+	source *source
 }
 
 // Read implements io.Reader.
-func (s *source) Read(p []byte) (int, error) {
-	s.alive.reads.Add(1)
-	n, err := s.Conn.Read(p)
-	s.alive.reads.Add(1)
+func (l *lent) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	b, err := l.source.peek(1)
 	if err != nil {
-		s.err = err
+		return 0, err
 	}
-	return n, err
-}
-
-// Write implements io.Writer.
-func (s *source) Write(p []byte) (int, error) {
-	if s.mute {
-		return len(p), nil
-	}
-	return s.Conn.Write(p)
-}
-
-// SetWriteDeadline implements net.Conn.
-func (s *source) SetWriteDeadline(t time.Time) error {
-	if s.mute {
-		return nil
-	}
-	return s.Conn.SetWriteDeadline(t)
-}
-
-// readAll reads r to its end. It never holds more than largeBuffer bytes beyond
-// what has arrived, and returns a slice of its own, no larger than needed.
-func readAll(r io.Reader) ([]byte, error) {
-	first := smallBuffers.Get().(*[smallBuffer]byte)
-	defer smallBuffers.Put(first)
-	n, err := fill(r, first[:])
-	if err == io.EOF {
-		return bytes.Clone(first[:n]), nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	parts := [][]byte{first[:]}
-	defer func() {
-		for _, p := range parts[1:] {
-			largeBuffers.Put((*[largeBuffer]byte)(p[:largeBuffer]))
-		}
-	}()
-	for err == nil {
-		c := largeBuffers.Get().(*[largeBuffer]byte)
-		n, err = fill(r, c[:])
-		parts = append(parts, c[:n])
-	}
-	if err != io.EOF {
-		return nil, err
-	}
-	return bytes.Join(parts, nil), nil
-}
-
-// fill reads until p is full. Unlike io.ReadFull it says io.EOF exactly when r
-// did: io.ErrUnexpectedEOF is what TLS says of a connection that was cut, and
-// no end of a message.
-func fill(r io.Reader, p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		var m int
-		m, err = r.Read(p[n:])
-		n += m
-	}
-	return n, err
+	p[0] = b[0]
+	l.source.discard(1)
+	return 1, nil
 }

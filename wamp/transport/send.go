@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -18,12 +19,15 @@ const (
 	uncopied = 16 << 10
 	// maxHeader is the longest header of a frame: WebSocket's, with its mask.
 	maxHeader = 14
-	// portion is how many bytes the write timeout is given for.
+	// portion is how many bytes the write timeout is given for, and how many are
+	// put together before they are written.
 	portion = 256 << 10
+	// mostPieces is how many pieces go to the kernel at a time.
+	mostPieces = 64
 )
 
-// Buffers are borrowed for the length of one call, so that an idle connection
-// holds none.
+// Buffers are borrowed while there is something in them, so that an idle
+// connection holds none.
 var (
 	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
 	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
@@ -36,17 +40,28 @@ type mask struct {
 }
 
 // sender is the sending half of a connection. Everything that goes out goes
-// through it, whole frames at a time.
+// through it, whole frames at a time: what the kernel does not take at once
+// stays in rest, ahead of everything that follows.
 type sender struct {
 	conn    net.Conn
+	raw     syscall.RawConn // nil unless conn is a bare socket
 	timeout time.Duration
 	// header appends the header of a message of n bytes.
 	header func(dst []byte, n int) ([]byte, mask)
 
-	mu   sync.Mutex // held while bytes go out
-	err  error      // why nothing can be sent any more
-	pair [2][]byte
-	vec  net.Buffers
+	mu     sync.Mutex // held while bytes go out
+	err    error      // why nothing can be sent any more
+	begun  bool       // by try, and Write has not been called since
+	ending bool       // the last frame is being sent
+	rest   [][]byte   // what is to be written, from first on
+	first  int
+	queued int  // its bytes
+	open   bool // the last piece of rest is the used part of a buffer, and may grow
+	small  []*[smallBuffer]byte
+	large  []*[largeBuffer]byte
+
+	wrote error // how the last try at the socket failed
+	once  func(fd uintptr) bool
 
 	// deadline guards the connection's write deadline against closing: once
 	// closing is set, only a moment is left to whoever is writing.
@@ -54,102 +69,235 @@ type sender struct {
 	closing  bool
 }
 
-// send sends messages, each in one frame.
+func (s *sender) init(conn net.Conn, timeout time.Duration) {
+	s.conn, s.raw, s.timeout = conn, bareSocket(conn), timeout
+	s.once = s.writeOnce
+}
+
+// send sends messages, each in one frame, or what is left of those that try
+// has begun with.
 func (s *sender) send(messages [][]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.err == nil {
+		if s.begun {
+			messages, s.begun = nil, false
+		}
+		s.err = s.sendAll(messages)
+	}
+	return s.err
+}
+
+// try sends messages as far as that goes without waiting; false when send has
+// to be called, with the same ones, for what is left.
+func (s *sender) try(messages [][]byte) (sent bool, err error) {
+	if s.raw == nil || !s.mu.TryLock() {
+		return false, nil
+	}
+	defer s.mu.Unlock()
 	if s.err != nil {
-		return s.err
+		return false, s.err
 	}
-	if s.err = s.sendAll(messages); s.err != nil {
-		return s.err
+	s.reserve(messages)
+	for _, m := range messages {
+		if s.err = s.add(m); s.err != nil {
+			return false, s.err
+		}
 	}
-	return nil
+	s.err = s.writeNow()
+	s.begun = len(s.rest) > 0
+	return !s.begun, s.err
 }
 
 func (s *sender) sendAll(messages [][]byte) error {
-	total := 0
+	s.reserve(messages)
 	for _, m := range messages {
-		total += maxHeader + len(m)
-	}
-	var buf []byte
-	if total <= smallBuffer {
-		b := smallBuffers.Get().(*[smallBuffer]byte)
-		defer smallBuffers.Put(b)
-		buf = b[:0]
-	} else {
-		b := largeBuffers.Get().(*[largeBuffer]byte)
-		defer largeBuffers.Put(b)
-		buf = b[:0]
-	}
-	for _, m := range messages {
-		if cap(buf)-len(buf) < maxHeader+min(len(m), uncopied) {
-			if err := s.flush(buf, nil); err != nil {
-				return err
-			}
-			buf = buf[:0]
-		}
-		var key mask
-		buf, key = s.header(buf, len(m))
-		var err error
-		switch {
-		case key.on:
-			buf, err = s.masked(buf, m, key.key)
-		case len(m) < uncopied:
-			buf = append(buf, m...)
-		default:
-			err = s.flush(buf, m)
-			buf = buf[:0]
-		}
-		if err != nil {
+		if err := s.add(m); err != nil {
 			return err
 		}
-	}
-	return s.flush(buf, nil)
-}
-
-// masked appends m under a mask, flushing whenever buf is full.
-func (s *sender) masked(buf, m []byte, key [4]byte) ([]byte, error) {
-	for pos := 0; pos < len(m); {
-		n := min(len(m)-pos, cap(buf)-len(buf))
-		start := len(buf)
-		buf = append(buf, m[pos:pos+n]...)
-		applyMask(buf[start:], key, pos)
-		if pos += n; pos < len(m) {
-			if err := s.flush(buf, nil); err != nil {
-				return nil, err
+		if s.queued >= portion {
+			if err := s.flush(); err != nil {
+				return err
 			}
-			buf = buf[:0]
 		}
 	}
-	return buf, nil
+	return s.flush()
 }
 
-// flush writes buf and then tail, in one system call unless they are long.
-func (s *sender) flush(buf, tail []byte) error {
-	for len(buf)+len(tail) > 0 {
+// reserve borrows a buffer that fits what is to be sent.
+func (s *sender) reserve(messages [][]byte) {
+	total := 0
+	for _, m := range messages {
+		total += maxHeader
+		if len(m) < uncopied {
+			total += len(m)
+		}
+	}
+	if total > 0 {
+		s.borrow(total)
+	}
+}
+
+// borrow opens an empty piece with room for n bytes, or for as many as a buffer
+// has.
+func (s *sender) borrow(n int) {
+	if n <= smallBuffer {
+		b := smallBuffers.Get().(*[smallBuffer]byte)
+		s.small = append(s.small, b)
+		s.rest = append(s.rest, b[:0])
+	} else {
+		b := largeBuffers.Get().(*[largeBuffer]byte)
+		s.large = append(s.large, b)
+		s.rest = append(s.rest, b[:0])
+	}
+	s.open = true
+}
+
+// piece is the open piece, with room for n bytes.
+func (s *sender) piece(n int) *[]byte {
+	if s.open {
+		if p := &s.rest[len(s.rest)-1]; cap(*p)-len(*p) >= n {
+			return p
+		}
+	}
+	s.borrow(largeBuffer)
+	return &s.rest[len(s.rest)-1]
+}
+
+// add puts a message in a frame behind what is to be written.
+func (s *sender) add(m []byte) error {
+	room := maxHeader
+	if len(m) < uncopied {
+		room += len(m)
+	}
+	p := s.piece(room)
+	before := len(*p)
+	var key mask
+	*p, key = s.header(*p, len(m))
+	s.queued += len(*p) - before
+	switch {
+	case key.on:
+		return s.addMasked(m, key.key)
+	case len(m) < uncopied:
+		*p = append(*p, m...)
+	default:
+		// What follows goes on in the same buffer.
+		s.rest = append(s.rest, m, (*p)[len(*p):])
+	}
+	s.queued += len(m)
+	return nil
+}
+
+// addMasked adds m under a mask, which takes a copy, and flushes when that gets
+// long.
+func (s *sender) addMasked(m []byte, key [4]byte) error {
+	for pos := 0; pos < len(m); {
+		p := s.piece(1)
+		n := min(len(m)-pos, cap(*p)-len(*p))
+		start := len(*p)
+		*p = append(*p, m[pos:pos+n]...)
+		applyMask((*p)[start:], key, pos)
+		pos += n
+		if s.queued += n; s.queued >= portion {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writeNow writes to a bare socket what it takes without waiting.
+func (s *sender) writeNow() error {
+	if s.raw == nil || s.queued == 0 {
+		return nil
+	}
+	s.wrote = nil
+	err := s.raw.Write(s.once)
+	if err == nil {
+		err = s.wrote
+	}
+	if err != nil {
+		return s.explain(err)
+	}
+	s.settle()
+	return nil
+}
+
+// writeOnce is what writeNow has done with the socket's descriptor.
+func (s *sender) writeOnce(fd uintptr) bool {
+	for s.queued > 0 {
+		n, err := writeSocket(fd, s.pieces())
+		if err != nil {
+			if err != syscall.EAGAIN {
+				s.wrote = err
+			}
+			break
+		}
+		s.consume(n)
+	}
+	return true
+}
+
+// pieces is what is to be written, beginning with what is not empty.
+func (s *sender) pieces() [][]byte {
+	for len(s.rest[s.first]) == 0 {
+		s.first++
+	}
+	return s.rest[s.first:]
+}
+
+// consume notes that n bytes have been written.
+func (s *sender) consume(n int) {
+	for s.queued -= n; n > 0; {
+		p := &s.rest[s.first]
+		gone := min(n, len(*p))
+		*p = (*p)[gone:]
+		if n -= gone; n > 0 {
+			s.first++
+		}
+	}
+}
+
+// settle gives back what was borrowed, once all is written.
+func (s *sender) settle() {
+	if s.queued > 0 {
+		return
+	}
+	for _, b := range s.small {
+		smallBuffers.Put(b)
+	}
+	for _, b := range s.large {
+		largeBuffers.Put(b)
+	}
+	clear(s.rest)
+	clear(s.small)
+	clear(s.large)
+	s.rest, s.small, s.large = s.rest[:0], s.small[:0], s.large[:0]
+	s.first, s.open = 0, false
+	if cap(s.rest) > mostPieces {
+		s.rest, s.large = nil, nil
+	}
+}
+
+// flush writes what is to be written, and waits for the peer to take it.
+func (s *sender) flush() error {
+	if err := s.writeNow(); err != nil || s.queued == 0 {
+		return err
+	}
+	for s.queued > 0 {
 		if err := s.arm(); err != nil {
 			return err
 		}
-		n := min(len(tail), portion)
-		var err error
-		switch {
-		case len(buf) == 0:
-			_, err = s.conn.Write(tail[:n])
-		case n == 0:
-			_, err = s.conn.Write(buf)
-		default:
-			s.pair = [2][]byte{buf, tail[:n]}
-			s.vec = s.pair[:]
-			_, err = s.vec.WriteTo(s.conn)
-			s.pair = [2][]byte{}
-		}
+		first := s.pieces()[0]
+		n, err := s.conn.Write(first[:min(len(first), portion)])
 		if err != nil {
 			return s.explain(err)
 		}
-		buf, tail = nil, tail[n:]
+		s.consume(n)
 	}
-	return nil
+	s.settle()
+	return s.disarm()
 }
 
 // frame sends a complete control frame.
@@ -163,8 +311,15 @@ func (s *sender) frameLocked(f []byte) error {
 	if s.err != nil {
 		return s.err
 	}
-	s.err = s.flush(f, nil)
+	s.append(f)
+	s.err = s.flush()
 	return s.err
+}
+
+// append puts bytes behind what is to be written.
+func (s *sender) append(b []byte) {
+	s.rest, s.open = append(s.rest, b), false
+	s.queued += len(b)
 }
 
 // tryFrame sends a control frame unless somebody is writing.
@@ -186,12 +341,10 @@ func (s *sender) last(f []byte) bool {
 	if s.err != nil {
 		return errors.Is(s.err, errFarewell)
 	}
-	if len(f) > 0 {
-		_ = s.arm() // in vain when hurry has set the deadline: good as well
-		if _, err := s.conn.Write(f); err != nil {
-			s.err = s.explain(err)
-			return false
-		}
+	s.ending = true
+	s.append(f)
+	if s.err = s.flush(); s.err != nil {
+		return false
 	}
 	s.err = errFarewell
 	return true
@@ -200,14 +353,28 @@ func (s *sender) last(f []byte) bool {
 // errFarewell is why nothing can be sent after the last frame.
 var errFarewell = fmt.Errorf("write after the connection was closed: %w", net.ErrClosed)
 
-// arm gives the next write its time.
+// arm gives a write that waits its time. The last frame of a connection that is
+// closed has what hurry left it.
 func (s *sender) arm() error {
 	s.deadline.Lock()
 	defer s.deadline.Unlock()
-	if s.closing {
-		return fmt.Errorf("write: %w", net.ErrClosed)
+	switch {
+	case !s.closing:
+		return s.conn.SetWriteDeadline(time.Now().Add(s.timeout))
+	case s.ending:
+		return nil
 	}
-	return s.conn.SetWriteDeadline(time.Now().Add(s.timeout))
+	return fmt.Errorf("write: %w", net.ErrClosed)
+}
+
+// disarm takes the deadline away, which would also end writes that do not wait.
+func (s *sender) disarm() error {
+	s.deadline.Lock()
+	defer s.deadline.Unlock()
+	if s.closing {
+		return nil
+	}
+	return s.conn.SetWriteDeadline(time.Time{})
 }
 
 // hurry leaves whoever is writing, and the last frame, no more than d.

@@ -4,8 +4,11 @@
 // agree on one; it never looks into a message.
 //
 // What the two network transports share is in link.go (the life of a
-// connection), send.go (many messages in one system call), receive.go (messages
-// read without trusting their claimed size) and keepalive.go.
+// connection), send.go (many messages in one system call, without waiting where
+// that is asked for), receive.go (messages read without trusting their claimed
+// size), socket_linux.go and keepalive.go. A connection over a bare socket holds
+// no buffer while it waits. The WebSocket library does the handshakes; its frames
+// are read in frame.go.
 //
 // No connection has a goroutine of its own. Keep-alive is a timer whose
 // function runs for the length of one ping; Close waits for it. The package
@@ -47,6 +50,19 @@ type Conn interface {
 	Close() error
 	// Info describes the connection; it does not change.
 	Info() *Info
+}
+
+// Direct is a Conn through which somebody who must not wait can send. All are
+// but those over long-poll.
+type Direct interface {
+	Conn
+	// TryWrite is Write as far as it goes without waiting. When not all was
+	// sent, the next call must be Write with the same messages: it goes on where
+	// TryWrite stopped, and until it has returned they must not be changed.
+	TryWrite(messages ...[]byte) (sent bool, err error)
+	// OnWait has f called by Read before it may wait for the peer. It must be
+	// set before the first Read.
+	OnWait(f func())
 }
 
 // Info is what is known of a connection.

@@ -1,13 +1,10 @@
 package transport
 
 import (
-	"bufio"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -107,7 +104,7 @@ func (ws *WebSocket) Upgrade(w http.ResponseWriter, r *http.Request) (Conn, erro
 		return refuse(http.StatusBadRequest, fmt.Errorf("no known WebSocket subprotocol among %q: offer one of %s",
 			r.Header.Values("Sec-Websocket-Protocol"), subprotocols()))
 	}
-	conn := newWebSocketConn()
+	conn := &webSocketConn{}
 	upgrader := websocket.Upgrader{
 		HandshakeTimeout: handshakeTimeout,
 		WriteBufferPool:  noBuffers{}, // nothing is written through the library
@@ -120,13 +117,14 @@ func (ws *WebSocket) Upgrade(w http.ResponseWriter, r *http.Request) (Conn, erro
 	if cookies := w.Header().Values("Set-Cookie"); len(cookies) > 0 {
 		header["Set-Cookie"] = cookies
 	}
-	wire, err := upgrader.Upgrade(&hijacker{w, &conn.source}, r, header)
+	wire, err := upgrader.Upgrade(w, r, header)
 	if err != nil {
 		return nil, fmt.Errorf("refused WebSocket request: %w", err)
 	}
 	conn.info = Info{Transport: "websocket", Codec: c, TLS: r.TLS, Header: r.Header}
 	conn.batched = strings.HasSuffix(subprotocol, batchSuffix)
-	conn.open(wire, conn.source.Conn, false, ws.WriteTimeout, positive(ws.ReadLimit, firstReadLimit))
+	conn.init(wire.NetConn(), ws.WriteTimeout, positive(ws.ReadLimit, firstReadLimit))
+	conn.open(false)
 	conn.startKeepAlive(ws.PingInterval, ws.PingTimeout, conn.control(websocket.PingMessage, nil))
 	return conn, nil
 }
@@ -142,33 +140,16 @@ func chooseSubprotocol(r *http.Request) (codec.Codec, string) {
 	return firstKnown(offered)
 }
 
-// hijacker gives the library our source in the place of the connection.
-type hijacker struct {
-	http.ResponseWriter
-	source *source
-}
-
-// Hijack implements http.Hijacker.
-func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	h.source.Conn = conn
-	return h.source, rw, nil
-}
-
 // noBuffers keeps the library from allocating a write buffer per connection.
 type noBuffers struct{}
 
 func (noBuffers) Get() any { return nil }
 func (noBuffers) Put(any)  {}
 
-// webSocketConn reads through gorilla/websocket, which checks and unmasks
-// frames, and writes frames of its own: a batch of messages in one system call.
+// webSocketConn is a connection of either side. The library does the handshake;
+// frames are read and written here, many in one system call.
 type webSocketConn struct {
 	link
-	wire   *websocket.Conn
 	client bool
 	binary bool
 	// Of a batched subprotocol, rest is what Read has not returned yet of the
@@ -179,35 +160,12 @@ type webSocketConn struct {
 	code    atomic.Int32 // what Close tells the peer
 }
 
-func newWebSocketConn() *webSocketConn {
-	c := &webSocketConn{}
-	c.source.alive = &c.alive
-	return c
-}
-
 // open begins the life after the handshake.
-func (c *webSocketConn) open(wire *websocket.Conn, conn net.Conn, client bool, timeout time.Duration, readLimit int) {
-	c.wire, c.client, c.binary = wire, client, c.info.Codec.Binary()
+func (c *webSocketConn) open(client bool) {
+	c.client, c.binary = client, c.info.Codec.Binary()
 	c.batch.binary = c.binary
 	c.code.Store(websocket.CloseNormalClosure)
-	c.init(conn, timeout, readLimit)
-	c.source.mute = true
 	c.header = c.dataHeader
-	wire.SetPingHandler(func(payload string) error {
-		err := c.frame(c.control(websocket.PongMessage, []byte(payload)))
-		if err != nil {
-			c.source.err = err // the network's failure, not the peer's frame
-		}
-		return err
-	})
-	wire.SetPongHandler(func(string) error { return nil })
-	wire.SetCloseHandler(func(code int, _ string) error {
-		if code == websocket.CloseNoStatusReceived {
-			code = websocket.CloseNormalClosure
-		}
-		c.last(c.control(websocket.CloseMessage, websocket.FormatCloseMessage(code, "")))
-		return nil
-	})
 }
 
 // Read implements Conn.
@@ -232,11 +190,21 @@ func (c *webSocketConn) next() ([]byte, error) {
 	return m, nil
 }
 
-// Write implements Conn. Batches of several messages are bounded, so that the
-// peer does not find one too large.
+// Write implements Conn.
 func (c *webSocketConn) Write(messages ...[]byte) error {
+	return c.link.Write(c.inBatches(messages)...)
+}
+
+// TryWrite implements Direct.
+func (c *webSocketConn) TryWrite(messages ...[]byte) (sent bool, err error) {
+	return c.link.TryWrite(c.inBatches(messages)...)
+}
+
+// inBatches puts messages together where the subprotocol has it so. Batches of
+// several are bounded, so that the peer does not find one too large.
+func (c *webSocketConn) inBatches(messages [][]byte) [][]byte {
 	if !c.batched {
-		return c.link.Write(messages...)
+		return messages
 	}
 	var frames [][]byte
 	var batch []byte
@@ -249,52 +217,7 @@ func (c *webSocketConn) Write(messages ...[]byte) error {
 	if len(batch) > 0 {
 		frames = append(frames, batch)
 	}
-	return c.link.Write(frames...)
-}
-
-// frameIn reads the payload of the next message that WebSocket knows of.
-func (c *webSocketConn) frameIn() ([]byte, error) {
-	limit := c.limit.Load()
-	c.wire.SetReadLimit(limit)
-	kind, r, err := c.wire.NextReader()
-	if err != nil {
-		return nil, c.readFailed(err, limit)
-	}
-	if (kind == websocket.BinaryMessage) != c.binary {
-		c.code.Store(websocket.CloseUnsupportedData)
-		return nil, fmt.Errorf("%w: a %s frame, but %s is sent in %s frames", ErrFraming,
-			frameNames[!c.binary], c.info.Codec.Name(), frameNames[c.binary])
-	}
-	m, err := readAll(r)
-	if err != nil {
-		return nil, c.readFailed(err, limit)
-	}
-	return m, nil
-}
-
-var frameNames = map[bool]string{true: "binary", false: "text"}
-
-// readFailed tells apart how a read failed: the network, an orderly close, or a
-// peer that broke the rules.
-func (c *webSocketConn) readFailed(err error, limit int64) error {
-	var closed *websocket.CloseError
-	switch {
-	case errors.Is(err, websocket.ErrReadLimit):
-		c.code.Store(websocket.CloseMessageTooBig)
-		return fmt.Errorf("%w: the limit is %d bytes", ErrTooLarge, limit)
-	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure:
-		if closed.Code == websocket.CloseNormalClosure || closed.Code == websocket.CloseGoingAway || closed.Code == websocket.CloseNoStatusReceived {
-			return io.EOF
-		}
-		return fmt.Errorf("the peer closed the WebSocket with code %d %q", closed.Code, closed.Text)
-	case c.source.err == io.EOF:
-		return fmt.Errorf("the peer closed the connection without a WebSocket close frame: %w", io.ErrUnexpectedEOF)
-	case c.source.err != nil:
-		return c.source.err
-	default:
-		c.code.Store(websocket.CloseProtocolError)
-		return fmt.Errorf("%w: %s", ErrFraming, strings.TrimPrefix(err.Error(), "websocket: "))
-	}
+	return frames
 }
 
 // Close implements Conn.
