@@ -36,7 +36,7 @@ type ADS1115Channel struct {
 func (c *ADS1115Channel) SetDefaults() { *c = ADS1115Channel{Range: 4.096, Scale: 1, Unit: "V"} }
 
 var (
-	// Bits 14 to 12 and 11 to 9 of the config register, table 8-3.
+	// MUX and PGA, bits 14 to 12 and 11 to 9 of the config register.
 	adsInputs = map[string]uint16{"a0-a1": 0, "a0-a3": 1, "a1-a3": 2, "a2-a3": 3, "a0": 4, "a1": 5, "a2": 6, "a3": 7}
 	adsRanges = []float64{6.144, 4.096, 2.048, 1.024, 0.512, 0.256}
 )
@@ -115,7 +115,7 @@ const (
 	adsOnce     = 0x0100
 	adsRate128  = 0x0080
 	adsNoAlert  = 0x0003
-	adsWait     = 9 * time.Millisecond // 1/128 s and 10 %, section 7.5
+	adsWait     = 9 * time.Millisecond // 1/128 s, and 10 % as the rate is that exact
 	adsPolls    = 10
 	adsFullHigh = math.MaxInt16
 	adsFullLow  = math.MinInt16
@@ -140,7 +140,7 @@ func (a *ads1115) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 			values = append(values, bus.Value{Reading: ch.Name, Err: fmt.Errorf("input %s is beyond its range of %g V", ch.Input, ch.Range)})
 			continue
 		}
-		// Section 8.1.3: full scale is 2^15.
+		// "Data format": full scale is 2^15.
 		volts := float64(raw) * ch.Range / 32768
 		values = append(values, bus.Value{Reading: ch.Name, V: volts*ch.Scale + ch.Offset})
 	}

@@ -42,14 +42,14 @@ func bh1750Driver(p *pool, sim *simulation) devices.Driver {
 type bh1750 struct{}
 
 func (bh1750) start(ctx context.Context, c *conn) error {
-	return c.write(ctx, 0x01) // power on, p. 5
+	return c.write(ctx, 0x01) // power on, "Instruction set architecture"
 }
 
 func (bh1750) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
-	if err := c.write(ctx, 0x20); err != nil { // once, 1 lx resolution, p. 5
+	if err := c.write(ctx, 0x20); err != nil { // once, H-resolution mode (1 lx)
 		return nil, err
 	}
-	if err := bus.Pause(ctx, 180*time.Millisecond); err != nil { // the longest, p. 2
+	if err := bus.Pause(ctx, 180*time.Millisecond); err != nil { // the longest, "Electrical characteristics"
 		return nil, err
 	}
 	b, err := c.tx(ctx, nil, 2)
@@ -60,5 +60,5 @@ func (bh1750) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 	if raw == 0xFFFF {
 		return []bus.Value{bus.Within("illuminance", 65535/1.2, 0, 54612)}, nil
 	}
-	return []bus.Value{bus.Within("illuminance", bus.Round(float64(raw)/1.2, 1), 0, 54612)}, nil // p. 7
+	return []bus.Value{bus.Within("illuminance", bus.Round(float64(raw)/1.2, 1), 0, 54612)}, nil // "Read format"
 }

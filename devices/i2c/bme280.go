@@ -111,11 +111,11 @@ func (b *bme280) start(ctx context.Context, c *conn) error {
 	if err := c.write(ctx, boschReset, 0xB6); err != nil {
 		return err
 	}
-	// DS002 table 1: 2 ms to start; bit 0 of status while calibration is copied.
+	// 2 ms to start; bit 0 of status while calibration is copied.
 	if err := awaitClear(ctx, c, boschStatus, 0x01, 2*time.Millisecond); err != nil {
 		return err
 	}
-	tp, err := c.read(ctx, 0x88, 26) // 0x88…0xA1, DS002 table 16
+	tp, err := c.read(ctx, 0x88, 26) // 0x88…0xA1, DS002 "Trimming parameter readout"
 	if err != nil {
 		return err
 	}
@@ -155,14 +155,14 @@ func (b *bme280) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 	quantities := 2
 	if b.humid {
 		quantities = 3
-		if err := c.write(ctx, boschCtrlHum, over); err != nil { // counts from ctrl_meas on, DS002 5.4.3
+		if err := c.write(ctx, boschCtrlHum, over); err != nil { // counts from the next write of ctrl_meas on
 			return nil, err
 		}
 	}
-	if err := c.write(ctx, boschCtrlMeas, over<<5|over<<2|1); err != nil { // forced mode, DS002 5.4.5
+	if err := c.write(ctx, boschCtrlMeas, over<<5|over<<2|1); err != nil { // forced mode
 		return nil, err
 	}
-	// The longest, DS002 9.1: 1.25 ms, 2.3 ms a sample, 0.575 ms for each
+	// The longest, DS002 "Measurement time": 1.25 ms, 2.3 ms a sample, 0.575 ms for each
 	// quantity but the temperature.
 	longest := 1250*time.Microsecond + time.Duration(quantities*b.oversampling)*2300*time.Microsecond + time.Duration(quantities-1)*575*time.Microsecond
 	if err := awaitClear(ctx, c, boschStatus, 0x08, longest); err != nil {
@@ -172,18 +172,18 @@ func (b *bme280) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 	if b.humid {
 		size = 8
 	}
-	d, err := c.read(ctx, boschData, size) // in one burst, so that it is of one measurement, DS002 4
+	d, err := c.read(ctx, boschData, size) // in one burst, so that it is of one measurement
 	if err != nil {
 		return nil, err
 	}
 	rawP := int32(d[0])<<12 | int32(d[1])<<4 | int32(d[2])>>4
 	rawT := int32(d[3])<<12 | int32(d[4])<<4 | int32(d[5])>>4
-	// What was not measured reads 0x80000, DS002 5.4.7.
+	// What was not measured reads 0x80000.
 	if rawT == 0x80000 {
 		return nil, errors.New("the chip has not measured: was its power interrupted?")
 	}
 	t, fine := b.cal.temperature(rawT)
-	// The ranges are those of DS002 tables 2 to 4.
+	// The ranges are the operating ranges of the specification.
 	values := []bus.Value{
 		bus.Within("temperature", bus.Round(t, 2), -40, 85),
 		bus.Within("pressure", bus.Round(b.cal.pressure(rawP, fine), 2), 30_000, 110_000),
@@ -203,7 +203,7 @@ func (b *bme280) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 	return values, nil
 }
 
-// boschCalibration are the chip's own factors, DS002 table 16.
+// boschCalibration are the chip's own factors.
 type boschCalibration struct {
 	t1                             uint16
 	t2, t3                         int16

@@ -20,7 +20,7 @@ func TestTable(t *testing.T) {
 }
 
 // The values are those of the data sheets' examples: BST-BMP280-DS001 3.12
-// (25.08 °C, 100653.27 Pa), SBOS448 table 8 (11.98 V, 10 A, 119.8 W, 20 mV).
+// (25.08 °C, 100653.27 Pa), SBOS448 9.2.2.1 (11.98 V, 10 A, 119.8 W, 20 mV).
 func TestModels(t *testing.T) {
 	for _, c := range []struct {
 		typ, want string
@@ -149,7 +149,7 @@ func TestSHT3xTransactions(t *testing.T) {
 	})
 }
 
-// DS25095, register 5-4 and equation 5-1.
+// DS25095, register 5-4.
 func TestMCP9808Temperature(t *testing.T) {
 	for raw, want := range map[uint16]float64{0x0190: 25, 0xC190: 25, 0x1FF0: -1, 0x1D80: -40, 0x07D0: 125, 0x0001: 0.0625, 0xFFFF: -0.0625, 0: 0} {
 		if have := mcpCelsius(raw); have != want {
@@ -158,7 +158,7 @@ func TestMCP9808Temperature(t *testing.T) {
 	}
 }
 
-// Rohm BH1750FVI technical note, p. 7: 0x8390 is 28067 lx.
+// Rohm's technical note of the BH1750FVI, "Read format": 0x8390 is 28067 lx.
 func TestBH1750Example(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &i2ctest.Playback{DontPanic: true, Ops: []i2ctest.IO{
@@ -182,7 +182,7 @@ func TestBH1750Example(t *testing.T) {
 	})
 }
 
-// SBOS448 8.5.1 and table 8: 2 milliohm and steps of 1 mA make the calibration
+// SBOS448 8.5.1 and 9.2.2.1: 2 milliohm and steps of 1 mA make the calibration
 // 20480.
 func TestINA219Calibration(t *testing.T) {
 	i := newINA219(0.002, 32.768)
@@ -213,7 +213,7 @@ func TestADS1115BeyondItsRange(t *testing.T) {
 			}
 		}
 		p := &i2ctest.Playback{DontPanic: true, Ops: []i2ctest.IO{{Addr: at, W: []byte{1}, R: []byte{0x85, 0x83}}}}
-		p.Ops = append(p.Ops, op(0xC183, 0x7FFF)...) // a0, 6.144 V, SBAS444 8.6.3
+		p.Ops = append(p.Ops, op(0xC183, 0x7FFF)...) // a0, 6.144 V
 		p.Ops = append(p.Ops, op(0x8B83, 0xC000)...) // a0-a1, 0.256 V
 		r := start(t, newBench(t, p).open("ads1115", func(params any) {
 			params.(*ADS1115Params).Channels = []ADS1115Channel{{Name: "a", Input: "a0", Range: 6.144, Scale: 1}, {Name: "b", Input: "a0-a1", Range: 0.256, Scale: 1, Offset: 1}}

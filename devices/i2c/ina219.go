@@ -85,7 +85,7 @@ func newINA219(shunt, maxCurrent float64) *ina219 {
 	cal := min(0.04096/(lsb*shunt), 65534)
 	i := &ina219{calibration: uint16(cal) &^ 1}
 	i.lsb = 0.04096 / (float64(i.calibration) * shunt) // after rounding
-	// Table 4: 32 V, the smallest shunt range that suffices, 12 bits with 8
+	// 8.6.2.1: 32 V, the smallest shunt range that suffices, 12 bits with 8
 	// samples of each, continuously.
 	gain := uint16(0)
 	for full := 0.04; full*1.0001 < shunt*maxCurrent && gain < 3; full *= 2 {
@@ -119,7 +119,7 @@ func (i *ina219) setUp(ctx context.Context, c *conn) error {
 	if err := c.setWord(ctx, inaCalibration, i.calibration); err != nil {
 		return err
 	}
-	return bus.Pause(ctx, 10*time.Millisecond) // twice 4.26 ms, table 5
+	return bus.Pause(ctx, 10*time.Millisecond) // twice 4.26 ms, 8.6.2.1
 }
 
 func (i *ina219) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
@@ -149,7 +149,7 @@ func (i *ina219) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 	return v, nil
 }
 
-// values converts the registers, as in table 8.
+// values converts the registers, as in 9.2.2.1.
 func (i *ina219) values(raw [5]uint16) []bus.Value {
 	return []bus.Value{
 		bus.Within("voltage", float64(raw[inaBus]>>3)*4/1000, 0, 32),

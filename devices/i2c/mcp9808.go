@@ -65,7 +65,7 @@ func (mcp9808) start(ctx context.Context, c *conn) error {
 	if err := c.write(ctx, mcpResolution, 3); err != nil {
 		return err
 	}
-	return bus.Pause(ctx, 300*time.Millisecond) // a conversion takes 250 ms, register 5-7
+	return bus.Pause(ctx, 300*time.Millisecond) // a conversion takes 250 ms at the finest resolution
 }
 
 func (mcp9808) measure(ctx context.Context, c *conn) ([]bus.Value, error) {

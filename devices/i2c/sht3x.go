@@ -10,7 +10,7 @@ import (
 	"github.com/postern-iot/postern/devices/bus"
 )
 
-// References are to Sensirion's data sheet SHT3x-DIS.
+// References are to Sensirion's data sheet SHT3x-DIS, version 5.
 
 // SHT3xParams are the parameters of a "sht3x".
 type SHT3xParams struct {
@@ -54,7 +54,7 @@ func (s sht3x) start(ctx context.Context, c *conn) error {
 	if err := s.command(ctx, c, shtReset); err != nil {
 		return err
 	}
-	if err := bus.Pause(ctx, 2*time.Millisecond); err != nil { // table 5: at most 1.5 ms
+	if err := bus.Pause(ctx, 2*time.Millisecond); err != nil { // at most 1.5 ms
 		return err
 	}
 	if err := s.command(ctx, c, shtHeaterOff); err != nil {
@@ -81,7 +81,7 @@ func (s sht3x) measure(ctx context.Context, c *conn) ([]bus.Value, error) {
 	if err := s.command(ctx, c, shtMeasure); err != nil {
 		return nil, err
 	}
-	if err := bus.Pause(ctx, 16*time.Millisecond); err != nil { // table 4: at most 15.5 ms
+	if err := bus.Pause(ctx, 16*time.Millisecond); err != nil { // at most 15.5 ms
 		return nil, err
 	}
 	b, err := c.tx(ctx, nil, 6)

@@ -197,7 +197,7 @@ func newMCP9808Model() model {
 // newADS1115Model has a quarter of the range at every input.
 func newADS1115Model() model {
 	c := &wordChip{}
-	c.mem[adsConfig] = 0x8583 // section 8.6.3
+	c.mem[adsConfig] = 0x8583 // its reset value
 	c.written = func(reg byte, v uint16) {
 		if reg == adsConfig {
 			c.mem[adsConversion] = 0x2000
@@ -207,7 +207,7 @@ func newADS1115Model() model {
 	return c
 }
 
-// newINA219Model is the example of table 8: 11.98 V and 20 mV at the shunt. It
+// newINA219Model is the example of SBOS448 9.2.2.1: 11.98 V and 20 mV at the shunt. It
 // computes as the chip does.
 func newINA219Model() model {
 	c := &wordChip{}
