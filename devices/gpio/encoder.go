@@ -86,7 +86,7 @@ func encoderDriver(chips *Chips) devices.Driver {
 	return devices.Driver{
 		Type:    "gpio-encoder",
 		Summary: "A rotary encoder: a knob or a wheel with two channels in quadrature.",
-		Doc: "Two lines, A and B, of which the one that changes first says the direction. The changes are put into the order of the kernel's timestamps and decoded by a " +
+		Doc: "Two lines, A and B, of which the one that changes first says the direction. The kernel keeps the changes of both in their order, and they are decoded by a " +
 			"table, so that contacts that bounce move the position forth and back and leave it right.\n\n" +
 			"The knob's common pin goes to ground; A and B have pull-ups. With `chip: sim` the lines exist inside the gateway only, and there is one " +
 			"procedure more, `simulate(detents)`.",
@@ -97,6 +97,12 @@ func encoderDriver(chips *Chips) devices.Driver {
 		Open: func(env devices.Env, params any) (devices.Device, error) {
 			p := params.(*EncoderParams)
 			d := &encoder{params: *p}
+			d.pair = func() (*Line, error) {
+				if chips.find(p.Chip) != nil {
+					return nil, nil
+				}
+				return openPair(p.A, p.B, p.Chip, LineConfig{Consumer: "postern:" + env.Name, Debounce: p.Debounce})
+			}
 			for i, pin := range []string{p.A, p.B} {
 				// The kernel shows 31 bytes of it.
 				open, err := chips.opener(pin, p.Chip, LineConfig{Consumer: "postern:" + env.Name, Debounce: p.Debounce})
@@ -114,10 +120,12 @@ func encoderDriver(chips *Chips) devices.Driver {
 	}
 }
 
-// encoder is a device of type "gpio-encoder". While it runs, a goroutine waits
-// at each of the two lines; both end before Run returns.
+// encoder is a device of type "gpio-encoder". Where the two lines cannot be
+// waited for together, a goroutine waits at each of them while it runs; both
+// end before Run returns.
 type encoder struct {
 	params EncoderParams
+	pair   func() (*Line, error) // both lines in one, nil where that cannot be
 	open   [2]openPin
 	sim    [2]*simPin // the outside ends of simulated lines; else nil
 
@@ -266,6 +274,69 @@ const settle = 2 * time.Millisecond
 
 // Run implements devices.Device.
 func (d *encoder) Run(ctx context.Context, out devices.Outlet) error {
+	pair, err := d.pair()
+	if err != nil {
+		return err
+	}
+	if pair != nil {
+		return d.runPair(ctx, out, pair)
+	}
+	return d.runApart(ctx, out)
+}
+
+// begin publishes the position at the levels that the lines have.
+func (d *encoder) begin(out devices.Outlet, state uint8) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.out, d.decoder = out, quadrature{state: state, rest: state}
+	out.Ready()
+	d.emit(0)
+}
+
+// runPair serves two lines whose edges come from one queue.
+func (d *encoder) runPair(ctx context.Context, out devices.Outlet, pair *Line) error {
+	defer closePin(pair)
+	if err := pair.In(pulls[d.params.Pull], periph.BothEdges); err != nil {
+		return err
+	}
+	defer haltWhenDone(ctx, pair)()
+	a, b, err := pair.Levels()
+	if err != nil {
+		return fmt.Errorf("read GPIO line %s: %w", pair, err)
+	}
+	var state uint8
+	if a {
+		state |= 2
+	}
+	if b {
+		state |= 1
+	}
+	d.begin(out, state)
+	var buf [64]Event
+	all := make([]edge, 0, len(buf))
+	waiter := edgesOf(pair)
+	for {
+		n, err := waiter.WaitEdges(time.Time{}, buf[:])
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		}
+		all = all[:0]
+		for _, e := range buf[:n] {
+			channel := 0
+			if e.Second {
+				channel = 1
+			}
+			all = append(all, edge{channel, e})
+		}
+		d.decode(all)
+	}
+}
+
+// runApart serves two lines that have a queue each.
+func (d *encoder) runApart(ctx context.Context, out devices.Outlet) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
@@ -294,11 +365,7 @@ func (d *encoder) Run(ctx context.Context, out devices.Outlet) error {
 	}
 	defer waiting.Wait() // before the lines are closed
 	defer cancel()
-	d.mu.Lock()
-	d.out, d.decoder = out, quadrature{state: state, rest: state}
-	out.Ready()
-	d.emit(0)
-	d.mu.Unlock()
+	d.begin(out, state)
 	return d.follow(ctx, fetched, failed)
 }
 

@@ -24,8 +24,9 @@ import (
 //
 // All methods may be called at the same time; one wait is served at a time.
 type Line struct {
-	addr Address
-	cfg  LineConfig
+	addr   Address
+	cfg    LineConfig
+	second *Address // the other line of a pair, nil for one alone
 
 	mu      sync.Mutex // covers what follows; never held while waiting
 	f       *os.File   // the request, nil before it
@@ -102,11 +103,18 @@ func (l *Line) configureInput(c uapiLineConfig, edge periph.Edge) error {
 		return l.configure(&c)
 	}
 	plain := c
-	c.attrs[0] = uapiConfigAttr{attr: uapiLineAttr{id: attrDebounce, value: uint64(l.cfg.Debounce / time.Microsecond)}, mask: 1}
+	mask := uint64(1)
+	if l.second != nil {
+		mask = 3
+	}
+	c.attrs[0] = uapiConfigAttr{attr: uapiLineAttr{id: attrDebounce, value: uint64(l.cfg.Debounce / time.Microsecond)}, mask: mask}
 	c.numAttrs = 1
 	err := l.configure(&c)
 	if err == nil || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EACCES) {
 		return err
+	}
+	if l.second != nil {
+		return l.configure(&plain) // who decodes pairs stands bouncing contacts
 	}
 	if plain.flags&(flagEdgeRising|flagEdgeFalling) != 0 {
 		plain.flags |= flagEdgeRising | flagEdgeFalling
@@ -198,9 +206,15 @@ func (l *Line) configure(c *uapiLineConfig) error {
 	defer chip.Close()
 	r := uapiLineRequest{numLines: 1, eventBuffer: uint32(l.cfg.Buffer), config: *c}
 	r.offsets[0] = l.addr.Offset
+	if l.second != nil {
+		r.offsets[1], r.numLines = l.second.Offset, 2
+	}
 	copy(r.consumer[:len(r.consumer)-1], l.cfg.Consumer)
 	if err := ioctl(conn, iocLine, &r); err != nil {
 		if errors.Is(err, unix.EBUSY) {
+			if info, infoErr := lineInfoOf(conn, l.addr.Offset); l.second != nil && infoErr == nil && !info.used {
+				return explainBusy(*l.second, conn, err)
+			}
 			return explainBusy(l.addr, conn, err)
 		}
 		return fmt.Errorf("request GPIO line %s: %w", l.addr, err)
@@ -235,6 +249,18 @@ func (l *Line) value() (bool, error) {
 	v := uapiLineValues{mask: 1}
 	err := ioctl(l.conn, iocGetValues, &v)
 	return v.bits&1 != 0, err
+}
+
+// Levels reads both lines of a pair.
+func (l *Line) Levels() (first, second bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.f == nil {
+		return false, false, os.ErrClosed
+	}
+	v := uapiLineValues{mask: 3}
+	err = ioctl(l.conn, iocGetValues, &v)
+	return v.bits&1 != 0, v.bits&2 != 0, err
 }
 
 // Read implements gpio.PinIn: Level, with Low for an error.
@@ -340,6 +366,7 @@ func (l *Line) decode(raw []byte, buf []Event) int {
 			Clock:   time.Duration(stamp),
 			Seq:     seq,
 			Dropped: l.dropped,
+			Second:  l.second != nil && binary.NativeEndian.Uint32(b[12:]) == l.second.Offset,
 			Time:    now,
 		}
 		switch l.cfg.Clock {

@@ -19,5 +19,10 @@ func Open(pin, chip string, cfg LineConfig) (*Line, error) {
 	return nil, fmt.Errorf("open GPIO line %q: %s has no GPIO character device, only Linux has; set chip: sim to try things out: %w", pin, runtime.GOOS, errors.ErrUnsupported)
 }
 
+// Levels does nothing.
+func (l *Line) Levels() (first, second bool, err error) { return false, false, errors.ErrUnsupported }
+
+func openPair(a, _, chip string, cfg LineConfig) (*Line, error) { return Open(a, chip, cfg) }
+
 // Close does nothing.
 func (l *Line) Close() error { return nil }

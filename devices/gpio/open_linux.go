@@ -28,6 +28,22 @@ func Open(pin, chip string, cfg LineConfig) (*Line, error) {
 	return &Line{addr: addr, cfg: cfg}, nil
 }
 
+// openPair finds two lines for one request: the kernel then puts the edges of
+// both into one queue, in the order in which they happened. It returns nil when
+// they are on different chips, which cannot be.
+func openPair(a, b, chip string, cfg LineConfig) (*Line, error) {
+	first, err := Open(a, chip, cfg)
+	if err != nil {
+		return nil, err
+	}
+	second, err := Open(b, chip, cfg)
+	if err != nil || second.addr.Path != first.addr.Path {
+		return nil, err
+	}
+	first.second = &second.addr
+	return first, nil
+}
+
 // scan reads the names of all lines. A second node or link of the same chip,
 // as older kernels' names are kept on a Raspberry Pi 5, counts once.
 func scan(dir string) (chips []chipInfo, failed []error) {

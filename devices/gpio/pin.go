@@ -15,6 +15,8 @@ import (
 type Event struct {
 	// Rising tells a change to the active level (High) from one to the inactive.
 	Rising bool
+	// Second marks edges of the second line of a pair.
+	Second bool
 	// Time is the wall clock at the edge.
 	Time time.Time
 	// Clock is the reading of the line's event clock at the edge. For the

@@ -180,14 +180,19 @@ func (g *gateway) ended() string {
 
 // watch looks at a line until stop is called, and returns how often it was
 // low, and how often it was looked at.
-func (s *simLine) watch() (stop func() (low, looks int)) {
+func (s *simLine) watch() (stop func() (low, looks int)) { return s.watchFor(false) }
+
+// watchHigh is watch for looks at which it was high.
+func (s *simLine) watchHigh() (stop func() (high, looks int)) { return s.watchFor(true) }
+
+func (s *simLine) watchFor(level bool) (stop func() (seen, looks int)) {
 	var ended atomic.Bool
 	var running sync.WaitGroup
-	var low, looks int
+	var seen, looks int
 	running.Go(func() {
 		for !ended.Load() {
-			if looks++; !s.high() {
-				low++
+			if looks++; s.high() == level {
+				seen++
 			}
 			runtime.Gosched()
 		}
@@ -195,6 +200,6 @@ func (s *simLine) watch() (stop func() (low, looks int)) {
 	return func() (int, int) {
 		ended.Store(true)
 		running.Wait()
-		return low, looks
+		return seen, looks
 	}
 }
