@@ -117,6 +117,47 @@ func (t *Table) ExplainURI(uri string, p *wamp.Payload, retained bool, now time.
 	return x
 }
 
+// ExplainCalls says what the calls of one broker have to do with a topic or a
+// URI, a line each.
+func (c *Config) ExplainCalls(broker, name string, uris wamp.URIRule) []string {
+	var out []string
+	levels, components := appendCut(nil, name, '/'), appendCut(nil, name, '.')
+	for i, one := range c.Calls {
+		r, _ := compileCall(i, one, uris)
+		if r == nil || one.Broker != broker {
+			continue
+		}
+		if v, ok := r.request.take(levels); ok && r.Direction == In {
+			out = append(out, fmt.Sprintf("call %s: a command, calls %s as %s", r.Name, v.uri(&r.procedure, alphabetOf(uris)), r.Role))
+		}
+		if r.Direction != Out {
+			continue
+		}
+		if _, ok := r.procedure.take(components); ok {
+			v, err := (&calls{rule: uris}).captures(r, name)
+			if err != nil {
+				continue
+			}
+			v[idCapture] = []string{"{" + idCapture + "}"}
+			line := fmt.Sprintf("call %s: a procedure, asks on %s", r.Name, v.topic(&r.request))
+			if r.reply != nil {
+				line += ", answered on " + v.topic(r.reply)
+			}
+			out = append(out, line)
+		}
+		for what, p := range map[string]*pattern{"the answer": r.reply, "the availability": r.available} {
+			if p == nil {
+				continue
+			}
+			if _, ok := p.take(levels); ok {
+				out = append(out, fmt.Sprintf("call %s: may be %s for %s", r.Name, what, r.Procedure))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // describe writes down what the captures take.
 func (p *pattern) describe(levels []string) string {
 	var out []string

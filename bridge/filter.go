@@ -106,7 +106,7 @@ func (f *filter) differs(before, now any) bool {
 	return !expr.Equal(before, now)
 }
 
-// toNumber is a reading's value: the argument, or the first of several.
+// toNumber is v as a number.
 func toNumber(v any) (float64, bool) {
 	switch v := v.(type) {
 	case int64:

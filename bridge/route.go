@@ -240,17 +240,30 @@ func (t *Table) overlaps(broker string) []Problem {
 			}
 		}
 	}
-	for i, f := range t.MQTTFilters() {
-		for _, g := range t.MQTTFilters()[:i] {
+	return append(out, t.overlappingFilters(broker)...)
+}
+
+// overlappingFilters tells of subscriptions for which a broker may deliver a
+// message twice: once for a broker, however many they are.
+func (t *Table) overlappingFilters(broker string) []Problem {
+	filters := t.MQTTFilters()
+	pairs, first := 0, ""
+	for i, f := range filters {
+		for _, g := range filters[:i] {
 			if patternOfFilter(f.Topic).overlaps(patternOfFilter(g.Topic)) {
-				out = append(out, Problem{
-					Path:    "maps",
-					Message: fmt.Sprintf("need the subscriptions %q and %q of broker %q, which overlap: it may deliver a message twice", g.Topic, f.Topic, broker),
-				})
+				if pairs++; pairs == 1 {
+					first = fmt.Sprintf("%q and %q", g.Topic, f.Topic)
+				}
 			}
 		}
 	}
-	return out
+	switch pairs {
+	case 0:
+		return nil
+	case 1:
+		return []Problem{{Path: "maps", Message: fmt.Sprintf("need the subscriptions %s of broker %q, which overlap: it may deliver a message twice", first, broker)}}
+	}
+	return []Problem{{Path: "maps", Message: fmt.Sprintf("need subscriptions of broker %q which overlap, %d pairs, such as %s: it may deliver a message twice", broker, pairs, first)}}
 }
 
 // MQTTFilters are the subscriptions that the table needs at the broker, none

@@ -80,6 +80,10 @@ func (d *dryRun) run(cmd *cobra.Command, name string) error {
 		if err := d.explain(&out, b, table, name); err != nil {
 			return err
 		}
+		for _, line := range cfg.Bridge.ExplainCalls(b, name, uris) {
+			d.wanted = true
+			fmt.Fprintf(&out, "  %s\n", line)
+		}
 	}
 	if !found {
 		return usage("there is no broker %q; there are: %s", d.broker, strings.Join(brokers, ", "))

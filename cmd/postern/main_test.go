@@ -92,6 +92,9 @@ bridge:
       wamp: device.{device}.{reading}
       codec: {type: json, template: {v: "$.args[0]"}}
       only_if: {expression: $value > 0.2}
+  calls:
+    - {name: command, broker: plant, direction: in, request: "cmd/{dev}/{fn}", procedure: "device.{dev}.{fn}", role: full}
+    - {name: plc, broker: plant, direction: out, procedure: "plc.{fn}", request: "plc/{fn}/{id}", reply: "plc/{fn}/{id}/reply"}
 `
 	if err := os.WriteFile(filepath.Join(dir, "fleet.yaml"), []byte(fleet), 0o600); err != nil {
 		t.Fatal(err)
@@ -129,6 +132,9 @@ bridge:
 		{"bridge map device.host.load -c fleet.yaml --payload 0.1", 1, "nothing: filtered", ""},
 		{"bridge map device.host.load -c fleet.yaml --payload {", 2, "", "is no JSON"},
 		{"bridge map x -c fleet.yaml --broker y", 2, "", `no broker "y"; there are: plant, embedded`},
+		{"bridge map cmd/pump/set -c fleet.yaml", 0, "call command: a command, calls device.pump.set as full", ""},
+		{"bridge map plc.read -c fleet.yaml", 0, "call plc: a procedure, asks on plc/read/{id}, answered on plc/read/{id}/reply", ""},
+		{"bridge map plc/read/7/reply -c fleet.yaml", 0, "call plc: may be the answer for plc.{fn}", ""},
 		{"bridge map", 2, "", "a topic or a URI is missing"},
 		{"run -c broken.yaml", 2, "", `did you mean "listen"?`},
 		{"run -c none.yaml", 2, "", "no such file"},
