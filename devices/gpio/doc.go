@@ -14,14 +14,15 @@
 // an output and an input of the same pin are joined, and an input can be driven
 // by its "simulate" procedure.
 //
-// Goroutines: none of its own, but two of an encoder whose lines cannot be waited
-// for together, which end before its Run. A wait for an edge ends when its deadline passes
-// or when In, Out, Halt or Close is called. The drivers live on the goroutine
-// that the host gives to Run.
+// Goroutines: none of its own, but two of an encoder whose lines cannot be
+// waited for together, which end before its Run. A wait for an edge ends when
+// its deadline passes or when In, Out, Halt or Close is called. The drivers live
+// on the goroutine that the host gives to Run.
 //
 // The package never touches a line before Run (or Halt) of its device, never
 // changes a line's direction to read it, and never releases an output that it
 // has driven: the kernel gives the line back when the process ends.
+//
 // It is larger than most: the four drivers share the lines, their simulation and
 // their parameters.
 package gpio

@@ -282,8 +282,10 @@ func TestOutputRules(t *testing.T) {
 		}
 	}
 	entries := []devices.Entry{
-		{Name: "up", Params: &OutputParams{Interlock: "motor"}}, {Name: "down", Params: &OutputParams{Interlock: "motor"}},
-		{Name: "left", Params: &OutputParams{Interlock: "motro"}}, {Name: "lamp", Params: &OutputParams{}},
+		{Name: "up", Params: &OutputParams{Interlock: "motor"}},
+		{Name: "down", Params: &OutputParams{Interlock: "motor"}},
+		{Name: "left", Params: &OutputParams{Interlock: "motro"}},
+		{Name: "lamp", Params: &OutputParams{}},
 	}
 	if have := devices.CheckGroups(entries); len(have) != 1 || have[0] != (devices.Lonely{Index: 2, Key: "interlock", Name: "motro"}) {
 		t.Errorf("%+v", have)
