@@ -33,7 +33,7 @@ func Parse(name string, text []byte, dir string, table *devices.Table) (*Config,
 	err := strict.Decode(name, text, cfg, strict.Options{
 		Dir:      dir,
 		Expand:   map[string]string{"hostname": host},
-		Complete: func() { cfg.addRoleFull(); cfg.addPresets() },
+		Complete: func() { cfg.complete() },
 		Inline:   func(owner any) (any, *strict.Misfit) { return paramsOf(owner, table) },
 		Check: func(report func(path, problem, hint string), where func(string) string) {
 			checkClaims(cfg, report, where)
@@ -48,12 +48,26 @@ func Parse(name string, text []byte, dir string, table *devices.Table) (*Config,
 	cfg.StateDir = within(dir, cfg.StateDir)
 	cfg.Devices.StateDir = cfg.stateDir(os.Getenv)
 	cfg.Router.Cookies.File = within(dir, cfg.Router.Cookies.File)
+	for i := range cfg.Bridge.Brokers {
+		t := &cfg.Bridge.Brokers[i].TLS
+		t.CA, t.Cert, t.Key = within(dir, t.CA), within(dir, t.Cert), within(dir, t.Key)
+	}
 	for i := range cfg.Router.Realms {
 		a := &cfg.Router.Realms[i].Auth
 		a.UsersFile = within(dir, a.UsersFile)
 	}
 	cfg.Devices.Prefix = strings.ReplaceAll(cfg.Devices.Prefix, "{hostname}", host)
 	return cfg, nil
+}
+
+// complete adds what follows from one part for another, before the rules are
+// checked.
+func (c *Config) complete() {
+	c.addRoleFull()
+	c.addPresets()
+	if c.MQTT.Enabled { // so that an entry which reaches it is seen as a loop, where it is written
+		c.Bridge.EmbeddedAt = c.MQTT.Listen
+	}
 }
 
 // within is a path of the configuration, which is relative to its folder.
