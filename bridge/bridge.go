@@ -92,6 +92,12 @@ func New(cfg Config, host Host) (*Bridge, error) {
 		}
 		b.tasks = append(b.tasks, t)
 	}
+	if len(b.tasks) > 1 {
+		all := &circles{}
+		for _, t := range b.tasks {
+			t.circles = all
+		}
+	}
 	return b, nil
 }
 

@@ -33,7 +33,8 @@
 // A task never sees its own publications: the realm excludes the publisher, and
 // brokers that know the bridge bit do the same. On others a task remembers what
 // it has sent and swallows the echo. Maps that would send a message around
-// through two entries for the same broker are refused when they are loaded.
+// through two entries for the same broker are refused when they are loaded;
+// circles that a third party closes are noticed by their speed, and cut.
 //
 // # Goroutines
 //

@@ -51,8 +51,13 @@ func (t *Task) event(e *client.Event) {
 			return
 		}
 	}
+	if t.circles != nil {
+		t.circles.sent(t, e.Topic, e.Payload)
+	}
 	t.enqueue(m, d.Map)
 }
+
+var errLooped = errors.New("it has gone around in a circle, through something that carries messages between this broker and another one")
 
 func (t *Task) enqueue(m Message, by *Map) {
 	t.lost(t.queue.push(m, by, time.Now()), m.Topic)
@@ -249,6 +254,10 @@ func (t *Task) deliver(ctx context.Context, sess session, r *Received) bool {
 		return true
 	}
 	for _, e := range events {
+		if t.circles != nil && t.circles.came(t, e.Topic, e.Payload, time.Now()) {
+			t.gauge.drop(Looped, 1, d.Map, r.Topic, errLooped)
+			continue
+		}
 		err := t.publish(ctx, sess, e, r.QoS > 0)
 		if err == nil {
 			t.gauge.passed(d.Map)

@@ -57,6 +57,7 @@ type Task struct {
 	// callAs joins the realm for the calls of one entry.
 	callAs func(ctx context.Context, c Call) (caller, error)
 
+	circles *circles            // of all tasks; nil when there is only one
 	inRates map[string]*limiter // by map; for the goroutine that publishes what arrived
 
 	// noLocal and conn describe the present connection, for the goroutine that

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 }
 
 // freePort returns a loopback port that nobody listens on now.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -65,7 +65,7 @@ type process struct {
 
 // spawn starts a program; it is killed with the test if it still runs, and its
 // output is shown when the test fails.
-func spawn(t *testing.T, name string, args ...string) *process {
+func spawn(t testing.TB, name string, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(name, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
@@ -102,7 +102,7 @@ func (p *process) output() string {
 }
 
 // until waits for ok, which is asked again and again.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
@@ -117,7 +117,7 @@ func until(t *testing.T, what string, ok func() bool) {
 }
 
 // listens waits until something accepts connections at address.
-func listens(t *testing.T, address string) {
+func listens(t testing.TB, address string) {
 	t.Helper()
 	until(t, address+" listens", func() bool {
 		conn, err := net.Dial("tcp", address)
