@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	"devices/pwm":     {"devices", "wamp"},
 	"devices/spi":     {"devices", "devices/bus", "wamp"},
 	"devices/serial":  {"devices", "wamp"},
-	"devices/sim":     {"devices", "wamp"},
+	"devices/sim":     {"devices", "wamp", "wamp/client"},
 	"devices/system":  {"devices", "wamp"},
 	"devices/all":     {"devices", "devices/*"},
 

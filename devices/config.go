@@ -35,6 +35,8 @@ type Entry struct {
 	Control Control `yaml:"control" doc:"for actuators: who must be there for them to stay as they were commanded"`
 	// Readings says what becomes of the values before they are published.
 	Readings map[string]pipeline.Config `yaml:"readings" doc:"what becomes of a reading's values before they are published, by the reading's name: calibration, range, smoothing, alarms, deadband, periods. See readings.md"`
+	// Sim is for --sim.
+	Sim Simulation `yaml:"sim" doc:"what the device measures and what happens to it with simulated hardware (postern run --sim); of no meaning otherwise. See simulation.md"`
 	// Params is what the driver's NewParams returned, filled in from the rest
 	// of the mapping; nil stands for the defaults.
 	Params any `yaml:",inline"`

@@ -86,6 +86,16 @@ func CheckReadings(e Entry, readings []Reading, report func(path, problem, hint 
 	for i, r := range readings {
 		names[i] = r.Name
 	}
+	for name := range e.Sim.Readings {
+		if !slices.Contains(names, name) {
+			report("sim.readings."+name, fmt.Sprintf("device %q has no reading %q", e.Name, name), "its readings are: "+strings.Join(names, ", "))
+		}
+	}
+	for i, f := range e.Sim.Faults {
+		if f.Reading != "" && !slices.Contains(names, f.Reading) {
+			report(fmt.Sprintf("sim.faults[%d].reading", i), fmt.Sprintf("device %q has no reading %q", e.Name, f.Reading), "its readings are: "+strings.Join(names, ", "))
+		}
+	}
 	for name, cfg := range e.Readings {
 		i := slices.Index(names, name)
 		if i < 0 {

@@ -92,7 +92,7 @@ func paramProblems(params any) []string {
 			problems = append(problems, fmt.Sprintf("parameter field %s has no yaml tag", p.Path))
 		case p.Doc == "":
 			problems = append(problems, fmt.Sprintf("parameter %q has no doc tag", p.Path))
-		case p.Path == "name" || p.Path == "type" || p.Path == "control" || p.Path == "readings":
+		case p.Path == "name" || p.Path == "type" || p.Path == "control" || p.Path == "readings" || p.Path == "sim":
 			problems = append(problems, fmt.Sprintf("parameter %q is a key of every device", p.Path))
 		}
 	})

@@ -6,7 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/postern-iot/postern/devices"
 	"github.com/postern-iot/postern/devices/all"
+	"github.com/postern-iot/postern/devices/sim"
 	"github.com/postern-iot/postern/gateway/config"
 	"github.com/postern-iot/postern/gateway/config/strict"
 )
@@ -28,6 +30,7 @@ func load(cmd *cobra.Command, path string) (*config.Config, error) {
 
 func newCheck() *cobra.Command {
 	var path string
+	var simulated bool
 	cmd := &cobra.Command{
 		Use:   "check [-c FILE]",
 		Short: "Say what is wrong with a configuration",
@@ -39,12 +42,22 @@ func newCheck() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if simulated {
+				world, err := sim.NewWorld(all.Table(), cfg.Devices)
+				if err == nil {
+					_, err = devices.NewHost(cfg.Devices, world.Table(), nil)
+				}
+				if err != nil {
+					return &exitError{status: exitUsage, err: err}
+				}
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is sound: %s, %s, %s\n", path, count(len(cfg.Devices.List), "device"),
 				count(len(cfg.Bridge.Brokers), "broker"), count(len(cfg.Bridge.Maps), "map"))
 			return err
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", "postern.yaml", "the file")
+	cmd.Flags().BoolVar(&simulated, "sim", false, "also whether it runs with simulated hardware")
 	return cmd
 }
 

@@ -14,8 +14,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postern-iot/postern/devices/all"
+	"github.com/postern-iot/postern/devices/sim"
 	"github.com/postern-iot/postern/gateway"
 	"github.com/postern-iot/postern/gateway/config"
+	"github.com/postern-iot/postern/wamp/client"
 )
 
 // runOptions are the flags of run, which is also what happens without a
@@ -23,10 +25,12 @@ import (
 type runOptions struct {
 	config string
 	quiet  bool
+	sim    bool
 }
 
 func (o *runOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&o.config, "config", "c", "", "configuration; without one, simulated devices run, for this machine only")
+	cmd.Flags().BoolVar(&o.sim, "sim", false, "with simulated hardware: no device touches anything outside of this program")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "without a configuration, do not show the readings")
 }
 
@@ -55,11 +59,64 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if o.sim {
+		return simulate(cmd, cfg, signals)
+	}
 	g, err := gateway.New(cfg, gateway.Options{Version: versionText(), Drivers: all.Table(), Log: gateway.NewLogger(cfg.Log, cmd.ErrOrStderr())})
 	if err != nil {
 		return err
 	}
 	return g.Run(context.Background(), signals)
+}
+
+// simulate runs a configuration on simulated hardware. What outlives a restart
+// is kept apart from what the real devices keep, and forgotten.
+func simulate(cmd *cobra.Command, cfg *config.Config, signals <-chan os.Signal) error {
+	world, err := sim.NewWorld(all.Table(), cfg.Devices)
+	if err != nil {
+		return err
+	}
+	state, err := os.MkdirTemp("", "postern-sim-")
+	if err != nil {
+		return fmt.Errorf("make a directory for the simulation's state: %w", err)
+	}
+	defer os.RemoveAll(state)
+	cfg.StateDir, cfg.Devices.StateDir = state, state
+	log := gateway.NewLogger(cfg.Log, cmd.ErrOrStderr())
+	log.Warn("simulated hardware: nothing outside of this program is measured or switched", "procedure", cfg.Devices.Prefix+".simulate")
+	g, err := gateway.New(cfg, gateway.Options{Version: versionText() + " (simulated)", Drivers: world.Table(), Log: log})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		select {
+		case <-g.Ready():
+		case <-ctx.Done():
+			return
+		}
+		s, err := client.Join(ctx, g.Dial("simulation"), client.Config{Realm: g.Realm()})
+		if err == nil {
+			if err = world.Offer(ctx, s); err == nil {
+				log.Info("simulation ready")
+				<-ctx.Done()
+			}
+			bound, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			_ = s.Close(bound) // the gateway is going anyway
+		}
+		if err != nil && ctx.Err() == nil {
+			log.Error("the simulation cannot be controlled", "reason", err)
+		}
+	}()
+	err = g.Run(ctx, signals)
+	cancel()
+	if !errors.Is(err, gateway.ErrForced) {
+		<-served
+	}
+	return err
 }
 
 // demo runs what there is without a configuration, and shows what happens.

@@ -53,3 +53,29 @@ func TestSafeState(t *testing.T) {
 	report = "not a gateway"
 	step{args: "safe-state -c live.yaml", stdout: "lamp: safe"}.run(t, dir)
 }
+
+// With --sim a configuration for hardware that is not here runs, and its world
+// can be told what to measure.
+func TestRunSimulated(t *testing.T) {
+	dir := t.TempDir()
+	text := "listen: {http: [], rawsocket: [], unix: " + filepath.Join(dir, "p.sock") + "}\nrealms: [{name: realm1, anonymous: full}]\n" +
+		"devices: {list: [{name: pump, type: gpio-output, pin: GPIO17}, {name: air, type: bme280, interval: 100ms}]}\n"
+	if err := os.WriteFile(filepath.Join(dir, "site.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	step{args: "check -c site.yaml --sim", stdout: "is sound"}.run(t, dir)
+	g := spawn(t, dir, nil, "run", "-c", "site.yaml", "--sim")
+	g.says("simulation ready")
+	env := "POSTERN_URL=unix://" + filepath.Join(dir, "p.sock")
+	for _, s := range []step{
+		{args: "call device.pump.set true", stdout: "true"},
+		{args: "call device.simulate air --kw reading=temperature --kw value=92.5", stdout: "null"},
+		{args: "call device.air.get temperature", stdout: `"value":92.5`},
+		{args: "call device.simulate air --kw fault=explode", status: exitFailed, stderr: "must be one of"},
+	} {
+		s.run(t, dir, env)
+	}
+	g.cmd.Process.Signal(os.Interrupt)
+	g.says("gateway stopped")
+	g.ends(0)
+}

@@ -2,8 +2,10 @@
 // values, and a relay, one file each. They make the demonstration, and stand
 // in for sensors while something is being built.
 //
-// The package starts no goroutines and reads no clock but through timers, so
-// that all of it runs in a testing/synctest bubble.
+// World puts a whole configuration on simulated hardware. Its devices have
+// goroutines while they run, which their Run waits for; the rest of the package
+// starts none. No clock is read but through timers, so that all of it runs in a
+// testing/synctest bubble.
 package sim
 
 import (

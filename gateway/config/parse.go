@@ -114,7 +114,7 @@ func checkClaims(cfg *Config, report func(path, problem, hint string), where fun
 // measure is not known.
 func checkReadings(cfg *Config, table *devices.Table, report func(path, problem, hint string)) {
 	for i, e := range cfg.Devices.List {
-		if len(e.Readings) == 0 || e.Params == nil {
+		if len(e.Readings)+len(e.Sim.Readings)+len(e.Sim.Faults) == 0 || e.Params == nil {
 			continue
 		}
 		sound := true
