@@ -118,7 +118,7 @@ func (s *session) await(what string) (wamp.Message, error) {
 		defer close(late)
 		s.refuse(wamp.ErrProtocolViolation, fmt.Sprintf("no %s within %v", what, timeout))
 	})
-	m, abort, err := s.receive()
+	m, abort, err := s.decode(s.conn.Read())
 	if !timer.Stop() {
 		<-late
 		return nil, errGone

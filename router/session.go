@@ -68,13 +68,10 @@ func (r *Router) attach(ctx context.Context, s *session) error {
 		return ErrClosed
 	}
 	defer r.exit(s)
-	cut := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(cut)
-		s.fail(slog.LevelDebug, context.Cause(ctx))
-		s.hangup()
-	})
-	s.read()
+	stop := s.cutBy(ctx)
+	if s.greet() {
+		s.read()
+	}
 	s.leave()
 	s.settle()
 	if s.out.end() {
@@ -82,33 +79,70 @@ func (r *Router) attach(ctx context.Context, s *session) error {
 	}
 	s.out.awaitReleased()
 	_ = conn.Close() // whoever sent last has done it; this waits for one who is at it
-	if !stop() {
-		<-cut
-	}
+	stop()
 	return s.report()
 }
 
-// read is the reader: the handshake, then one step for each message.
+// cutBy has the connection closed when ctx ends. It returns how to end that, and
+// wait for it.
+func (s *session) cutBy(ctx context.Context) (stop func()) {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	cut := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		s.fail(slog.LevelDebug, context.Cause(ctx))
+		s.hangup()
+	})
+	return func() {
+		if !cancel() {
+			<-cut
+		}
+	}
+}
+
+// greet does the handshake, on a goroutine that ends with it: its stack gets
+// larger than a session's has to be, and would stay so.
+func (s *session) greet() (joined bool) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer s.recovered("handshake")
+		joined = s.handshake()
+		s.settle()
+	}()
+	<-done
+	return joined
+}
+
+// read is the reader: one step for each message. Nothing is between it and the
+// connection that it waits for, for the sake of its stack.
 func (s *session) read() {
 	defer s.recovered("reader")
-	if !s.handshake() {
-		return
-	}
 	h := s.hall.Load()
 	for s.ready() {
-		m, abort, err := s.receive()
-		if err != nil {
-			s.readFailed(err)
-		}
-		if abort != nil {
-			h.abort(s, abort.URI, fmt.Sprint(abort.Args...))
-			s.fail(slog.LevelInfo, abort)
-		}
-		if err != nil || abort != nil {
+		b, err := s.conn.Read()
+		if !s.step(h, b, err) {
 			return
 		}
-		h.step(s, m)
 	}
+}
+
+// step does what one message asks for; false when nothing more is to be read.
+func (s *session) step(h *hall, b []byte, err error) bool {
+	m, abort, err := s.decode(b, err)
+	switch {
+	case err != nil:
+		s.readFailed(err)
+	case abort != nil:
+		h.abort(s, abort.URI, fmt.Sprint(abort.Args...))
+		s.fail(slog.LevelInfo, abort)
+	default:
+		h.step(s, m)
+		return true
+	}
+	return false
 }
 
 // ready reports whether to read on, once that may be.
@@ -122,10 +156,9 @@ func (s *session) ready() bool {
 	return !s.out.closed()
 }
 
-// receive reads one message. abort is how to answer what is none; err is that
-// there is nobody to answer.
-func (s *session) receive() (m wamp.Message, abort *wamp.Error, err error) {
-	b, err := s.conn.Read()
+// decode makes a message of what Read returned. abort is how to answer what is
+// none; err is that there is nobody to answer.
+func (s *session) decode(b []byte, err error) (m wamp.Message, abort *wamp.Error, _ error) {
 	switch {
 	case errors.Is(err, transport.ErrTooLarge):
 		return nil, wamp.Errorf(wamp.ErrPayloadSizeExceeded, "%v", err), nil

@@ -168,7 +168,7 @@ func (r *Realm) dropCallee(c *callee) {
 // announced that it understands ("Registration Revocation").
 func (r *Realm) revoke(c *callee, reason string) {
 	r.dropCallee(c)
-	if c.session.state == joined && c.session.Feature("callee", "registration_revocation") {
+	if c.session.state == joined && c.session.hearsUnregistered {
 		r.send(c.session, &wamp.Unregistered{Details: wamp.RevokedDetails{Registration: c.of.id, Reason: reason}})
 	}
 }

@@ -19,7 +19,7 @@ func (r *Realm) Revoke(s *Session, subscription wamp.ID, reason string, now Time
 
 func (r *Realm) revokeMember(mem *member, reason string) {
 	r.dropMember(mem)
-	if s := mem.session; s.state == joined && s.Feature("subscriber", "subscription_revocation") {
+	if s := mem.session; s.state == joined && s.hearsUnsubscribed {
 		r.send(s, &wamp.Unsubscribed{Details: wamp.RevokedDetails{Subscription: mem.of.id, Reason: reason}})
 	}
 }

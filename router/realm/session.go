@@ -16,14 +16,16 @@ type Session struct {
 	// Tag belongs to the caller: its own handle for this session.
 	Tag any
 
-	state       state
-	role        *role // nil when the realm does not know it: nothing is allowed
-	canCancel   bool  // as a callee it announced call_canceling
-	canStream   bool  // and progressive_call_invocations as well
-	canReroute  bool  // and call_reroute
-	passthru    passthru
-	lastRequest wamp.ID
-	testaments  testaments
+	state      state
+	role       *role // nil when the realm does not know it: nothing is allowed
+	canCancel  bool  // as a callee it announced call_canceling
+	canStream  bool  // and progressive_call_invocations as well
+	canReroute bool  // and call_reroute
+	// That it announced to understand that something was revoked.
+	hearsUnregistered, hearsUnsubscribed bool
+	passthru                             passthru
+	lastRequest                          wamp.ID
+	testaments                           testaments
 
 	described      []described // see meta_reflection.go
 	describedBytes int
@@ -64,7 +66,7 @@ func (s *Session) Feature(role, feature string) bool {
 }
 
 // Join makes s a member; the first effect is its WELCOME. s.Identity and
-// s.Roles must be set; Join sets s.ID.
+// s.Roles must be set; Join sets s.ID, and takes s.Roles away.
 func (r *Realm) Join(s *Session, now Time) []Effect {
 	r.begin(now)
 	if s.state != outside {
@@ -84,6 +86,9 @@ func (r *Realm) Join(s *Session, now Time) []Effect {
 	s.canStream = s.canCancel && s.Feature("callee", "progressive_call_invocations")
 	s.canReroute = s.Feature("callee", "call_reroute")
 	s.passthru = s.announcedPassthru()
+	s.hearsUnregistered = s.Feature("callee", "registration_revocation")
+	s.hearsUnsubscribed = s.Feature("subscriber", "subscription_revocation")
+	s.Roles = nil // many sessions, and as many dictionaries
 	r.sessions[s.ID] = s
 	r.stats.Joined++
 	details := wamp.Dict{

@@ -102,8 +102,9 @@ func (l *link) fits(messages [][]byte) error {
 	return nil
 }
 
-// read runs next, a transport's way to read a message, for Read.
-func (l *link) read(next func() ([]byte, error)) ([]byte, error) {
+// read runs next, a transport's way to read a message, for Read. wait says that
+// it has none at hand.
+func (l *link) read(wait bool, next func() ([]byte, error)) ([]byte, error) {
 	if l.closed.Load() {
 		return nil, io.EOF
 	}
@@ -112,7 +113,16 @@ func (l *link) read(next func() ([]byte, error)) ([]byte, error) {
 	if l.readErr != nil {
 		return nil, l.readErr
 	}
-	m, err := next()
+	// A session spends its life here, and its stack is no smaller than what it
+	// uses in this moment: so this is not left to next.
+	var m []byte
+	var err error
+	if wait {
+		err = l.source.await()
+	}
+	if err == nil {
+		m, err = next()
+	}
 	if err != nil {
 		l.source.release()
 		l.readErr = l.whyEnded(err)

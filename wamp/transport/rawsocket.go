@@ -240,7 +240,7 @@ func appendRawHeader(dst []byte, kind byte, n int) []byte {
 }
 
 // Read implements Conn.
-func (c *rawSocketConn) Read() ([]byte, error) { return c.read(c.next) }
+func (c *rawSocketConn) Read() ([]byte, error) { return c.read(true, c.next) }
 
 func (c *rawSocketConn) next() ([]byte, error) {
 	for {

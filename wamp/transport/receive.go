@@ -45,6 +45,19 @@ func (s *source) peek(n int) ([]byte, error) {
 	return s.ahead(), nil
 }
 
+// await returns when something has been read ahead. That nothing will come is
+// for whoever takes what does.
+func (s *source) await() error {
+	if s.hi > s.lo {
+		return nil
+	}
+	_, err := s.receive(nil)
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
 // ahead is what has been read and not taken.
 func (s *source) ahead() []byte {
 	if s.block == nil {

@@ -78,7 +78,8 @@ type Info struct {
 	MaxWrite int
 	// TLS is the state of the TLS connection below, nil without one.
 	TLS *tls.ConnectionState
-	// Header is the HTTP request's header, nil without one.
+	// Header is the HTTP request's header, without what only the WebSocket
+	// handshake needs; nil without a request.
 	Header http.Header
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -121,12 +122,28 @@ func (ws *WebSocket) Upgrade(w http.ResponseWriter, r *http.Request) (Conn, erro
 	if err != nil {
 		return nil, fmt.Errorf("refused WebSocket request: %w", err)
 	}
-	conn.info = Info{Transport: "websocket", Codec: c, TLS: r.TLS, Header: r.Header}
+	conn.info = Info{Transport: "websocket", Codec: c, TLS: r.TLS, Header: lasting(r.Header)}
 	conn.batched = strings.HasSuffix(subprotocol, batchSuffix)
 	conn.init(wire.NetConn(), ws.WriteTimeout, positive(ws.ReadLimit, firstReadLimit))
 	conn.open(false)
 	conn.startKeepAlive(ws.PingInterval, ws.PingTimeout, conn.control(websocket.PingMessage, nil))
 	return conn, nil
+}
+
+// lasting is what of a request's header may be asked for later: all but what is
+// the handshake's own, as every session keeps it.
+func lasting(h http.Header) http.Header {
+	out := http.Header{}
+	for name, values := range h {
+		switch name {
+		case "Connection", "Upgrade", "Pragma", "Cache-Control":
+		default:
+			if !strings.HasPrefix(name, "Sec-Websocket-") {
+				out[name] = slices.Clone(values)
+			}
+		}
+	}
+	return out
 }
 
 // chooseSubprotocol takes the first offered one that is known.
@@ -169,7 +186,7 @@ func (c *webSocketConn) open(client bool) {
 }
 
 // Read implements Conn.
-func (c *webSocketConn) Read() ([]byte, error) { return c.read(c.next) }
+func (c *webSocketConn) Read() ([]byte, error) { return c.read(len(c.rest) == 0, c.next) }
 
 func (c *webSocketConn) next() ([]byte, error) {
 	if !c.batched {

@@ -198,7 +198,7 @@ func TestUpgradeRefuses(t *testing.T) {
 		status int
 		text   string
 	}{
-		{"a good request", nil, 101, ""},
+		{"a good request", header{"Cookie": "a=b"}, 101, ""},
 		{"no upgrade", header{"Upgrade": "", "Connection": ""}, 426, "speaks WAMP over WebSocket"},
 		{"no subprotocol", header{"Sec-WebSocket-Protocol": ""}, 400, "offer one of wamp.2.json, wamp.2.msgpack, wamp.2.cbor"},
 		{"unknown subprotocols", header{"Sec-WebSocket-Protocol": "wamp.1, mqtt"}, 400, "offer one of"},
@@ -239,7 +239,7 @@ func TestUpgradeRefuses(t *testing.T) {
 				}
 				conn.Close()
 				c := <-upgraded
-				if i := c.Info(); i.Transport != "websocket" || i.Codec != codec.CBOR || i.Header.Get("Upgrade") == "" || i.Remote == nil {
+				if i := c.Info(); i.Transport != "websocket" || i.Codec != codec.CBOR || i.Header.Get("Cookie") != "a=b" || i.Header.Get("Upgrade") != "" || i.Remote == nil {
 					t.Errorf("info %+v", i)
 				}
 				c.Close()
