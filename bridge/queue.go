@@ -208,6 +208,13 @@ func (q *queue) end(now time.Time) (lost losses) {
 	return lost
 }
 
+// secure writes to the disk what is in memory only.
+func (q *queue) secure(now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.spill(now)
+}
+
 // spill writes what is in memory only to the disk.
 func (q *queue) spill(now time.Time) {
 	if q.store == nil {

@@ -339,6 +339,7 @@ func (t *Task) greet(ctx context.Context, conn Conn) (warning, err error) {
 
 // farewell sends what is queued and says that the gateway has left.
 func (t *Task) farewell(work context.Context, conn Conn) {
+	t.queue.secure(time.Now()) // the process may not wait for the rest
 	ctx, cancel := context.WithTimeout(work, drainTimeout)
 	t.queue.drained(ctx)
 	cancel()
