@@ -34,8 +34,12 @@ func TestPage(t *testing.T) {
 	if len(saw.Complaints) > 0 {
 		t.Errorf("the browser complains: %q", saw.Complaints)
 	}
-	if want := []string{"door", "host", "lost", "pump", "relay", "sun", "weather"}; !slices.Equal(saw.Cards, want) {
+	if want := []string{"door", "host", "lost", "pump", "relay", "sun", "weather", "plant", "embedded"}; !slices.Equal(saw.Cards, want) {
 		t.Errorf("cards %q, want %q", saw.Cards, want)
+	}
+	// The brokers come last, each with its state.
+	if n := len(saw.States); n < 2 || saw.States[n-2] != "online" || saw.States[n-1] != "online" {
+		t.Errorf("states %q, want the brokers online", saw.States)
 	}
 	g.terminate()
 }
