@@ -98,7 +98,7 @@ func (q *queue) expire(l *lane, now time.Time, lost *losses) {
 
 // makeRoom drops messages until one more of a lane fits. False means that this
 // one must give way.
-func (q *queue) makeRoom(l *lane, size int, now time.Time, lost *losses) bool {
+func (q *queue) makeRoom(l *lane, size int, lost *losses) bool {
 	within := func() bool {
 		return float64(len(l.items)) < l.share*float64(q.cfg.MaxMessages) && float64(l.bytes+size) <= l.share*float64(q.cfg.MaxBytes)
 	}
@@ -116,7 +116,7 @@ func (q *queue) makeRoom(l *lane, size int, now time.Time, lost *losses) bool {
 }
 
 // makeMemory does the same for the bodies that only memory has.
-func (q *queue) makeMemory(l *lane, size int, now time.Time, lost *losses) bool {
+func (q *queue) makeMemory(l *lane, size int, lost *losses) bool {
 	for q.memory+size > q.cfg.Memory {
 		if !q.shed() && !q.giveWay(q.victim(l, func(v *lane) bool { return len(v.items) > v.next && v.items[v.next].body != nil }), l, lost) {
 			return false

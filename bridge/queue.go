@@ -84,7 +84,7 @@ func (q *queue) push(m Message, by *Map, now time.Time) (lost losses) {
 		return lost
 	}
 	size := m.size()
-	if size > q.cfg.MaxBytes || !q.makeRoom(l, size, now, &lost) {
+	if size > q.cfg.MaxBytes || !q.makeRoom(l, size, &lost) {
 		lost.add(QueueFull, l.name, nil)
 		return lost
 	}
@@ -96,7 +96,7 @@ func (q *queue) push(m Message, by *Map, now time.Time) (lost losses) {
 	}
 	if it.entry != nil && q.memory+size > spillAt {
 		it.body = nil
-	} else if it.entry == nil && !q.makeMemory(l, size, now, &lost) {
+	} else if it.entry == nil && !q.makeMemory(l, size, &lost) {
 		lost.add(QueueFull, l.name, failed)
 		return lost
 	}
