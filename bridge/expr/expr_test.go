@@ -97,8 +97,10 @@ func TestConditions(t *testing.T) {
 
 func TestTemplates(t *testing.T) {
 	for _, c := range []struct{ in, want any }{
-		{map[string]any{"v": "$args[0]", "ts": "$now_ms", "n": 1, "l": []any{true, nil, "x"}},
-			map[string]any{"v": 21.5, "ts": int64(1_700_000_000_123), "n": int64(1), "l": []any{true, nil, "x"}}},
+		{
+			map[string]any{"v": "$args[0]", "ts": "$now_ms", "n": 1, "l": []any{true, nil, "x"}},
+			map[string]any{"v": 21.5, "ts": int64(1_700_000_000_123), "n": int64(1), "l": []any{true, nil, "x"}},
+		},
 		{"{dev} is {$value} {$kwargs.unit}, {$.on}, {$id}", "kitchen is 21.5 Cel, true, 7"},
 		{"$$value {{dev}", "$value {dev}"},
 		{"$.none?", nil},

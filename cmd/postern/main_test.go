@@ -124,8 +124,10 @@ bridge:
 		{"check", 0, "postern.yaml is sound: 3 devices", ""},
 		{"check -c broken.yaml", 2, "", `broken.yaml:1:1: unknown key "lisen"`},
 		{"check -c broken.yaml", 2, "", "broken.yaml:2:14: log.level"},
-		{"bridge map tele/kitchen/SENSOR -c fleet.yaml --payload {\"AM2301\":{\"Temperature\":21.5},\"Time\":\"now\"}", 0,
-			`→ site.kitchen.AM2301.Temperature {"args":[21.5]}`, ""},
+		{
+			"bridge map tele/kitchen/SENSOR -c fleet.yaml --payload {\"AM2301\":{\"Temperature\":21.5},\"Time\":\"now\"}", 0,
+			`→ site.kitchen.AM2301.Temperature {"args":[21.5]}`, "",
+		},
 		{"bridge map tele/kitchen/SENSOR -c fleet.yaml", 0, "map sensors: yes, with dev = kitchen\n  → site.kitchen.{path...}", ""},
 		{"bridge map tele/kitchen/STATE -c fleet.yaml", 1, `map sensors: no, "tele/{dev}/SENSOR" has "SENSOR" where the name has "STATE"`, ""},
 		{"bridge map device.host.load -c fleet.yaml --payload 0.42", 0, `→ gw/host/load (QoS 1) {"v":0.42}`, ""},

@@ -404,10 +404,12 @@ func TestSimulatedLines(t *testing.T) {
 		"csv":        {with(formatCSV, Field{Name: "a", Scale: 0.5}, place(number, func(f *Field) { f.Column = 4 })), func(*Params) {}, "ready a=5 n=20"},
 		"whitespace": {with(formatCSV, number, ok), func(p *Params) { p.Separator = whitespace }, "ready n=10 ok=false"},
 		"json":       {with(formatJSON, place(number, func(f *Field) { f.Key = "a.1.n" }), place(ok, func(f *Field) { f.Key = "a.0" })), func(*Params) {}, "ready n=10 ok=false"},
-		"regexp": {with(formatRegexp, number, Field{Name: "t"}), func(p *Params) {
-			p.Pattern, p.Delimiter = `^[A-F]+ N=(?P<n>\d{2,})(?: |\t)T=(?P<t>-?[0-9.]+)x{3}$`, "crlf"
+		"regexp": {
+			with(formatRegexp, number, Field{Name: "t"}), func(p *Params) {
+				p.Pattern, p.Delimiter = `^[A-F]+ N=(?P<n>\d{2,})(?: |\t)T=(?P<t>-?[0-9.]+)x{3}$`, "crlf"
+			},
+			"ready n=10 t=20",
 		},
-			"ready n=10 t=20"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -99,9 +99,14 @@ func TestFrameFields(t *testing.T) {
 	three := 3
 	p := frameParams(func(p *FrameParams) {
 		p.Fields = []FrameField{
-			{Name: "a", At: 1, Type: "i16"}, {Name: "b", At: 1, Type: "u16", Endian: "little", Scale: 0.5, Offset: 1},
-			{Name: "c", At: 1, Type: "u24"}, {Name: "d", At: 0, Bit: &three}, {Name: "e", At: 3, Type: "f32"},
-			{Name: "f", At: 7, Type: typeText, Size: 4}, {Name: "g", At: 7, Type: typeBytes, Size: 2}, {Name: "h", At: 0, When: &FrameWhen{At: 0, Value: 9}},
+			{Name: "a", At: 1, Type: "i16"},
+			{Name: "b", At: 1, Type: "u16", Endian: "little", Scale: 0.5, Offset: 1},
+			{Name: "c", At: 1, Type: "u24"},
+			{Name: "d", At: 0, Bit: &three},
+			{Name: "e", At: 3, Type: "f32"},
+			{Name: "f", At: 7, Type: typeText, Size: 4},
+			{Name: "g", At: 7, Type: typeBytes, Size: 2},
+			{Name: "h", At: 0, When: &FrameWhen{At: 0, Value: 9}},
 			{Name: "i", At: 3, Type: "i32", Scale: 2},
 		}
 	})

@@ -229,8 +229,10 @@ func TestModbusTrouble(t *testing.T) {
 		{"cut short, then good", func(_, a []byte) [][]byte { return [][]byte{a[:len(a)-2]} }, "r0=100", 2},
 		{"silent, then good", func(_, _ []byte) [][]byte { return nil }, "r0=100", 2},
 		{"noise, then good", func(_, _ []byte) [][]byte { return [][]byte{{1, 2, 3}} }, "r0=100", 2},
-		{"busy", func(_, a []byte) [][]byte { return [][]byte{appendRTU(nil, 7, []byte{0x84, 6})} },
-			"fault:r0 degraded(unit 7 refuses function 4 with exception 6, server device busy: the unit is busy with something longer, try again later)", 1},
+		{
+			"busy", func(_, a []byte) [][]byte { return [][]byte{appendRTU(nil, 7, []byte{0x84, 6})} },
+			"fault:r0 degraded(unit 7 refuses function 4 with exception 6, server device busy: the unit is busy with something longer, try again later)", 1,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

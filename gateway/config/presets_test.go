@@ -56,8 +56,10 @@ func TestPresetsMisused(t *testing.T) {
 // TestPresetsRead what the projects' documentation says that devices send.
 func TestPresetsRead(t *testing.T) {
 	for _, c := range []struct{ use, topic, payload, want string }{
-		{"tasmota", "tele/kitchen/SENSOR", `{"Time":"2024-02-24T22:20:38","AM2301":{"Temperature":21.5,"Humidity":40.1},"TempUnit":"C"}`,
-			"tasmota.kitchen.sensor.AM2301.Humidity 40.1, tasmota.kitchen.sensor.AM2301.Temperature 21.5, tasmota.kitchen.sensor.TempUnit C"},
+		{
+			"tasmota", "tele/kitchen/SENSOR", `{"Time":"2024-02-24T22:20:38","AM2301":{"Temperature":21.5,"Humidity":40.1},"TempUnit":"C"}`,
+			"tasmota.kitchen.sensor.AM2301.Humidity 40.1, tasmota.kitchen.sensor.AM2301.Temperature 21.5, tasmota.kitchen.sensor.TempUnit C",
+		},
 		{"tasmota", "tele/kitchen/LWT", "Online", "tasmota.kitchen.available true"},
 		{"tasmota", "stat/kitchen/POWER2", "OFF", "tasmota.kitchen.POWER2 false"},
 		{"zigbee2mqtt", "zigbee2mqtt/th1", `{"temperature":27.34,"humidity":44.72}`, "zigbee.th1.humidity 44.72, zigbee.th1.temperature 27.34"},
@@ -68,8 +70,10 @@ func TestPresetsRead(t *testing.T) {
 		{"shelly", "shellies/shelly1-A/relay/0/command", "on", ""},
 		{"shelly", "shellies/shelly1-A/online", "true", "shelly.shelly1-A.available true"},
 		{"shelly", "shellyplus1-B/online", "false", "shelly.shellyplus1-B.available false"},
-		{"shelly", "shellyplus1-B/status/switch:0", `{"output":true,"temperature":{"tC":40.5}}`,
-			"shelly.shellyplus1-B.status.switch:0.output true, shelly.shellyplus1-B.status.switch:0.temperature.tC 40.5"},
+		{
+			"shelly", "shellyplus1-B/status/switch:0", `{"output":true,"temperature":{"tC":40.5}}`,
+			"shelly.shellyplus1-B.status.switch:0.output true, shelly.shellyplus1-B.status.switch:0.temperature.tC 40.5",
+		},
 		{"esphome", "porch/sensor/temperature/state", "21.5", "esphome.porch.sensor.temperature 21.5"},
 		{"esphome", "porch/switch/pump/state", "ON", "esphome.porch.switch.pump true"},
 		{"esphome", "porch/status", "offline", "esphome.porch.available false"},
