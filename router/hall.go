@@ -24,6 +24,7 @@ type hall struct {
 	closed bool
 	timer  *time.Timer // goes off at armed, for watch
 	armed  realm.Time  // 0 when it is not to go off
+	latest realm.Time  // the last one that the core was told
 	// reader is the session on whose goroutine the mutex is held, when it will
 	// send what it puts into outboxes; nil when that is for writers.
 	reader *session
@@ -48,11 +49,11 @@ func (h *hall) lock(reader *session) {
 	}
 }
 
-// step handles one message of s.
-func (h *hall) step(s *session, m wamp.Message) {
-	at := now()
+// step handles one message of s, which came at about the given time.
+func (h *hall) step(s *session, m wamp.Message, at realm.Time) {
 	h.lock(s)
 	defer h.mu.Unlock()
+	at = max(at, h.latest) // readers look at the clock before they get here
 	h.deliver(h.core.Step(&s.member, m, at), at)
 }
 
@@ -125,6 +126,7 @@ func (h *hall) snapshot() RealmStats {
 // deliver pushes effects into the outboxes, and does what comes of that until
 // nothing more does. h.mu is held.
 func (h *hall) deliver(effects []realm.Effect, at realm.Time) {
+	h.latest = at
 	h.push(effects, at)
 	for len(h.overflowed)+len(h.refused) > 0 {
 		if n := len(h.overflowed); n > 0 {

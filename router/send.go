@@ -45,6 +45,7 @@ func (p *parcel) reset() {
 // so that everything that has come with one read goes out with one write for each
 // receiver.
 func (s *session) settle() {
+	s.at = 0
 	for i, to := range s.touched {
 		s.touched[i] = nil
 		to.send()

@@ -38,6 +38,8 @@ type session struct {
 
 	// touched are the sessions whose outboxes this one's reader has claimed.
 	touched []*session
+	// at is when the reader began with what came with one read; 0 when it waits.
+	at realm.Time
 
 	hanging sync.Once
 
@@ -139,7 +141,10 @@ func (s *session) step(h *hall, b []byte, err error) bool {
 		h.abort(s, abort.URI, fmt.Sprint(abort.Args...))
 		s.fail(slog.LevelInfo, abort)
 	default:
-		h.step(s, m)
+		if s.at == 0 {
+			s.at = now()
+		}
+		h.step(s, m, s.at)
 		return true
 	}
 	return false
