@@ -37,11 +37,12 @@ var allowed = map[string][]string{
 	"devices/system":  {"devices", "wamp"},
 	"devices/all":     {"devices", "devices/*"},
 
-	"bridge/expr":   {},
-	"bridge/spool":  {},
-	"bridge":        {"bridge/expr", "bridge/spool", "wamp/*"},
-	"bridge/paho":   {"bridge"},
-	"bridge/broker": {"bridge"},
+	"bridge/expr":          {},
+	"bridge/spool":         {},
+	"bridge/homeassistant": {"wamp"},
+	"bridge":               {"bridge/expr", "bridge/homeassistant", "bridge/spool", "wamp/*"},
+	"bridge/paho":          {"bridge"},
+	"bridge/broker":        {"bridge"},
 
 	"web":                     {},
 	"gateway/config/strict":   {},

@@ -28,7 +28,9 @@ type Host struct {
 	Brokers map[string]Broker
 	// StateDir is where queues are kept; empty for memory only.
 	StateDir string
-	Log      *slog.Logger
+	// Version of the gateway, for those who are told of its devices.
+	Version string
+	Log     *slog.Logger
 }
 
 // Bridge is all brokers' tasks, with their status:
@@ -86,6 +88,11 @@ func New(cfg Config, host Host) (*Bridge, error) {
 		t.join = func(ctx context.Context, name string) (session, error) { return b.join(ctx, name) }
 		t.useCalls(newCalls(c.Name, cfg.Calls, host.URIs))
 		t.callAs = b.dialAs
+		for _, h := range cfg.HomeAssistant {
+			if h.Broker == c.Name {
+				t.announce(h, cfg.DevicePrefix, host)
+			}
+		}
 		t.gauge.changed = b.tell
 		if host.StateDir != "" && c.Name != Embedded { // nobody waits for the embedded broker
 			t.dir = queueDir(host.StateDir, c.Name)

@@ -14,10 +14,15 @@ type Config struct {
 
 	Presets []Preset `yaml:"presets" doc:"Maps and calls of well-known fleets, beside those above, which come first."`
 
+	HomeAssistant []HomeAssistant `yaml:"homeassistant" doc:"Brokers at which Home Assistant is told of the gateway's devices. See homeassistant.md."`
+
 	// EmbeddedAt are the addresses, host:port, at which the embedded broker
 	// listens; with them an entry of Brokers that reaches it is told from others
 	// when loops are looked for. New asks the broker when they are not set.
 	EmbeddedAt []string `yaml:"-"`
+	// DevicePrefix is what the URIs of the gateway's devices begin with; see
+	// AddDiscovery.
+	DevicePrefix string `yaml:"-"`
 }
 
 // Preset brings in the maps and calls of a kind of fleet.

@@ -20,13 +20,15 @@ import (
 const RetainedLive = "x_retain"
 
 // event handles one event of the realm: it only enqueues.
-func (t *Task) event(e *client.Event) {
+func (t *Task) event(e *client.Event) { t.eventBy(t.table, e) }
+
+func (t *Task) eventBy(table *Table, e *client.Event) {
 	defer func() {
 		if v := recover(); v != nil {
 			t.gauge.drop(BadPayload, 1, nil, e.Topic, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
 		}
 	}()
-	m, d := t.table.ToMQTT(e.Topic, e.Payload, e.Details.Retained || wamp.AsBool(e.Details.Extra, RetainedLive), time.Now())
+	m, d := table.ToMQTT(e.Topic, e.Payload, e.Details.Retained || wamp.AsBool(e.Details.Extra, RetainedLive), time.Now())
 	switch {
 	case d.Reason == NoMap:
 		return // a subscription may cover more than the maps
@@ -195,6 +197,9 @@ func (t *Task) receive(r Received) error {
 			return nil
 		}
 		r.command = true // acknowledged in its turn
+	}
+	if t.announcer != nil && !r.command && t.announcer.arrived(r) && r.Ack == nil && !t.table.takes(r.Topic) {
+		return nil
 	}
 	if err := t.inbox.push(r); err != nil {
 		t.gauge.drop(Backlog, 1, nil, r.Topic, err)

@@ -99,6 +99,14 @@ func (o *outputs) set(m Message) (same bool) {
 	return false
 }
 
+// knows reports whether there is a message for the topic.
+func (o *outputs) knows(topic string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, known := o.last[topic]
+	return known
+}
+
 // all returns those for which wanted is true.
 func (o *outputs) all(wanted func(Message) bool) []Message {
 	o.mu.Lock()

@@ -20,6 +20,7 @@ type session interface {
 	PublishPayload(ctx context.Context, topic string, p wamp.Payload, opts ...client.PublishOption) error
 	Subscribe(ctx context.Context, topic string, h client.EventHandler, opts ...client.SubscribeOption) (*client.Subscription, error)
 	Register(ctx context.Context, procedure string, p client.Procedure, opts ...client.RegisterOption) (*client.Registration, error)
+	Call(ctx context.Context, procedure string, args client.Args, kwargs client.KwArgs, opts ...client.CallOption) (*client.Result, error)
 	DroppedEvents() uint64
 	Done() <-chan struct{}
 	Close(ctx context.Context) error
@@ -54,6 +55,8 @@ type Task struct {
 	outputs outputs
 	echoes  echoes
 	calls   *calls
+	// announcer tells Home Assistant of the devices; nil where it is not wanted.
+	announcer *announcer
 	// callAs joins the realm for the calls of one entry.
 	callAs func(ctx context.Context, c Call) (caller, error)
 
@@ -139,6 +142,9 @@ func (t *Task) Run(ctx context.Context) (err error) {
 	t.calls.begin(work, t)
 	wg.Go(func() { guard(func() { t.publishArrived(work, sess) }) })
 	wg.Go(func() { guard(func() { t.queue.commit(work, t.log) }) })
+	if t.announcer != nil {
+		wg.Go(func() { guard(func() { t.announcer.run(serve, sess) }) })
+	}
 	wg.Go(func() {
 		select {
 		case <-sess.Done():
@@ -200,11 +206,26 @@ func (t *Task) attach(ctx context.Context) (session, error) {
 }
 
 func (t *Task) subscribe(ctx context.Context, sess session) error {
-	all := t.table.WAMPPatterns()
+	if err := subscribeTable(ctx, sess, t.table, t.event); err != nil {
+		return err
+	}
+	if t.announcer != nil {
+		if err := subscribeTable(ctx, sess, t.announcer.table, t.announcer.event); err != nil {
+			return err
+		}
+	}
+	return t.calls.register(ctx, sess, func(procedure string, err error) {
+		t.log.Error("a procedure of the bridge is not to be had", "procedure", procedure, "error", err)
+	})
+}
+
+// subscribeTable subscribes to what a table carries to MQTT.
+func subscribeTable(ctx context.Context, sess session, table *Table, handle client.EventHandler) error {
+	all := table.WAMPPatterns()
 	for i, s := range all {
 		handler := func(e *client.Event) {
 			if Owns(all, i, e.Topic) {
-				t.event(e)
+				handle(e)
 			}
 		}
 		retained := func(o *wamp.SubscribeOptions) { o.GetRetained = true }
@@ -212,9 +233,7 @@ func (t *Task) subscribe(ctx context.Context, sess session) error {
 			return fmt.Errorf("subscribe to %q (%s): %w", s.Pattern, s.Match, err)
 		}
 	}
-	return t.calls.register(ctx, sess, func(procedure string, err error) {
-		t.log.Error("a procedure of the bridge is not to be had", "procedure", procedure, "error", err)
-	})
+	return nil
 }
 
 // connectAgain connects and serves, again and again, until ctx ends.
@@ -319,7 +338,11 @@ func (t *Task) lostOutputs(info ConnInfo) []Message {
 // greet subscribes and says that the gateway is there. What is wrong but does
 // not end the connection comes back as a warning.
 func (t *Task) greet(ctx context.Context, conn Conn) (warning, err error) {
-	if filters := widestFilters(append(t.table.MQTTFilters(), t.calls.filters()...)); len(filters) > 0 {
+	wanted := append(t.table.MQTTFilters(), t.calls.filters()...)
+	if t.announcer != nil {
+		wanted = append(wanted, t.announcer.filters()...)
+	}
+	if filters := widestFilters(wanted); len(filters) > 0 {
 		ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
 		defer cancel()
 		err := conn.Subscribe(ctx, filters)

@@ -55,6 +55,10 @@ func (s *fakeSession) Register(context.Context, string, client.Procedure, ...cli
 	return nil, nil
 }
 
+func (s *fakeSession) Call(context.Context, string, client.Args, client.KwArgs, ...client.CallOption) (*client.Result, error) {
+	return &client.Result{}, nil
+}
+
 func (s *fakeSession) DroppedEvents() uint64       { return 0 }
 func (s *fakeSession) Done() <-chan struct{}       { return s.done }
 func (s *fakeSession) Close(context.Context) error { return nil }

@@ -52,6 +52,7 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 			report(path+"broker", fmt.Sprintf("there is no broker %q", call.Broker), "use the name of an entry of brokers, or embedded")
 		}
 	}
+	c.validateDiscovery(known, names, report)
 	for _, p := range c.Check(wamp.LooseURIs) {
 		if p.Fatal {
 			report(p.Path, p.Message, p.Hint)

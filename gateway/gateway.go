@@ -85,7 +85,7 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 	if g.host, err = devices.NewHost(cfg.Devices, opts.Drivers, log); err != nil {
 		return nil, err
 	}
-	if err := g.newBridge(); err != nil {
+	if err := g.newBridge(opts.Version); err != nil {
 		return nil, err
 	}
 	// Last, because it has a goroutine from the start.
@@ -103,7 +103,7 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 	return g, nil
 }
 
-func (g *Gateway) newBridge() error {
+func (g *Gateway) newBridge(version string) error {
 	var err error
 	brokers := map[string]bridge.Broker{}
 	if g.cfg.MQTT.Enabled {
@@ -122,7 +122,7 @@ func (g *Gateway) newBridge() error {
 		queues = filepath.Join(queues, "bridge")
 	}
 	g.bridge, err = bridge.New(g.cfg.Bridge, bridge.Host{
-		Realm: g.realm, Dial: g.Dial("bridge"), DialAs: g.dialAs, URIs: g.cfg.URIs(), Brokers: brokers, StateDir: queues, Log: g.log,
+		Realm: g.realm, Dial: g.Dial("bridge"), DialAs: g.dialAs, URIs: g.cfg.URIs(), Brokers: brokers, StateDir: queues, Version: version, Log: g.log,
 	})
 	return err
 }

@@ -218,6 +218,12 @@ func (c *Config) validateCalls(report func(path, problem, hint string)) {
 			}
 		}
 	}
+	for i, h := range c.Bridge.HomeAssistant {
+		if h.Role != "" && !slices.Contains(roles, h.Role) {
+			report(fmt.Sprintf("bridge.homeassistant[%d].role", i), fmt.Sprintf("the realm has no role %q", h.Role), "there are: "+strings.Join(roles, ", "))
+			roles = append(roles, h.Role) // said once: its commands are among the calls
+		}
+	}
 	for i, call := range c.Bridge.Calls {
 		if call.Role != "" && !slices.Contains(roles, call.Role) {
 			report(fmt.Sprintf("bridge.calls[%d].role", i), fmt.Sprintf("the realm has no role %q", call.Role), "there are: "+strings.Join(roles, ", "))

@@ -65,6 +65,7 @@ func Parse(name string, text []byte, dir string, table *devices.Table) (*Config,
 func (c *Config) complete() {
 	c.addRoleFull()
 	c.addPresets()
+	c.Bridge.AddDiscovery(strings.ReplaceAll(c.Devices.Prefix, "{hostname}", hostname()))
 	if c.MQTT.Enabled { // so that an entry which reaches it is seen as a loop, where it is written
 		c.Bridge.EmbeddedAt = c.MQTT.Listen
 	}
