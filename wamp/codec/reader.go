@@ -173,6 +173,14 @@ func (r *reader) rest(t token) []byte {
 	if t.kind != kindList && t.kind != kindDict {
 		return nil
 	}
+	if r.codec == jsonCodec && r.err == nil {
+		if end, used, ok := skipJSON(r.b, t.lo, 1+r.maxDepth-r.depth, r.elements); ok {
+			r.pos = end
+			r.elements -= used
+			r.depth--
+			return r.b[t.lo:end:end]
+		}
+	}
 	for outer := r.depth - 1; r.depth > outer && r.err == nil; {
 		r.next()
 	}
