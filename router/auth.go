@@ -64,9 +64,15 @@ func (a anonymous) Authenticate(context.Context, *Candidate) (realm.Identity, er
 	}, nil
 }
 
+// door is how clients get into a realm.
+type door struct {
+	authenticators []Authenticator
+	users          *directory
+}
+
 // authenticator chooses the first of the client's methods that the realm
 // offers and the client can use. A client that names none means anonymous.
-func (h *hall) authenticator(c *Candidate) (Authenticator, *wamp.Error) {
+func (d *door) authenticator(c *Candidate) (Authenticator, *wamp.Error) {
 	var methods []string
 	for _, m := range wamp.AsList(c.Details, "authmethods") {
 		if name, ok := m.(string); ok && len(methods) < maxMethods {
@@ -78,22 +84,22 @@ func (h *hall) authenticator(c *Candidate) (Authenticator, *wamp.Error) {
 		methods = []string{"anonymous"}
 	}
 	for _, m := range methods {
-		i := slices.IndexFunc(h.authenticators, func(a Authenticator) bool { return a.Method() == m })
+		i := slices.IndexFunc(d.authenticators, func(a Authenticator) bool { return a.Method() == m })
 		if i < 0 {
 			continue
 		}
-		if s, ok := h.authenticators[i].(selective); !ok || s.able(c) {
-			return h.authenticators[i], nil
+		if s, ok := d.authenticators[i].(selective); !ok || s.able(c) {
+			return d.authenticators[i], nil
 		}
 	}
 	if !named {
-		return nil, wamp.Errorf(wamp.ErrAuthenticationRequired, "realm %q wants clients to authenticate: name authmethods in HELLO", h.cfg.Name)
+		return nil, wamp.Errorf(wamp.ErrAuthenticationRequired, "realm %q wants clients to authenticate: name authmethods in HELLO", c.Realm)
 	}
-	offered := make([]string, len(h.authenticators))
-	for i, a := range h.authenticators {
+	offered := make([]string, len(d.authenticators))
+	for i, a := range d.authenticators {
 		offered[i] = a.Method()
 	}
-	return nil, wamp.Errorf(wamp.ErrNoMatchingAuthMethod, "realm %q offers %s", h.cfg.Name, fmt.Sprintf("%q", offered))
+	return nil, wamp.Errorf(wamp.ErrNoMatchingAuthMethod, "realm %q offers %s", c.Realm, fmt.Sprintf("%q", offered))
 }
 
 // maxMethods bounds the methods that are looked at in one HELLO.
@@ -101,8 +107,8 @@ const maxMethods = 16
 
 // authenticate finds out who a client is, and notes it for those who look into
 // the log afterwards. No secret is in there.
-func (r *Router) authenticate(ctx context.Context, h *hall, c *Candidate) (realm.Identity, error) {
-	a, fault := h.authenticator(c)
+func (r *Router) authenticate(ctx context.Context, d *door, c *Candidate) (realm.Identity, error) {
+	a, fault := d.authenticator(c)
 	if fault != nil {
 		return realm.Identity{}, fault
 	}

@@ -21,6 +21,8 @@ func (h *hall) watch(done <-chan struct{}) {
 		select {
 		case <-done:
 			return
+		case <-h.gone:
+			return
 		case <-h.timer.C:
 			h.tick()
 		}

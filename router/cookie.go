@@ -170,12 +170,13 @@ func (a *byCookie) Authenticate(_ context.Context, c *Candidate) (realm.Identity
 	return realm.Identity{AuthID: b.AuthID, AuthRole: b.Role, AuthMethod: auth.MethodCookie, AuthProvider: b.Provider}, nil
 }
 
-// stampOf is the stamp of a user in the realm's directory.
-func (h *hall) stampOf(authid, provider string) string {
-	if provider != "static" {
+// stampOf is the stamp of a user in the realm's directory, "" for who comes from
+// elsewhere.
+func (d *door) stampOf(id *realm.Identity) string {
+	if d == nil || id.AuthProvider != "static" || id.AuthMethod == auth.MethodAnonymous {
 		return ""
 	}
-	if e := h.users.user(authid); e != nil {
+	if e := d.users.user(id.AuthID); e != nil {
 		return e.stamp()
 	}
 	return "gone"
@@ -189,7 +190,7 @@ func (s *session) remember(h *hall) {
 		return
 	}
 	s.router.cookies.bind(s.cookie, baked{
-		Realm: h.cfg.Name, AuthID: id.AuthID, Role: id.AuthRole, Provider: id.AuthProvider, Stamp: h.stampOf(id.AuthID, id.AuthProvider),
+		Realm: h.cfg.Name, AuthID: id.AuthID, Role: id.AuthRole, Provider: id.AuthProvider, Stamp: s.stamp,
 	})
 }
 

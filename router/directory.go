@@ -214,6 +214,20 @@ func (d *directory) refresh() {
 	}
 }
 
+// reread is refresh for those who want to know what is wrong with the file.
+func (d *directory) reread() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.file == "" {
+		return nil
+	}
+	look := d.look()
+	if look == d.seen {
+		return nil
+	}
+	return d.read(look)
+}
+
 // offers reports whether any user can use a method.
 func (d *directory) offers(method string) bool {
 	d.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/postern-iot/postern/router/realm"
@@ -13,18 +14,22 @@ import (
 // hall is one realm with the mutex that everything in it happens under, and
 // what carries its effects to the sessions.
 type hall struct {
-	cfg            realm.Config
-	sessions       int // the most it takes
-	endSlow        bool
-	authenticators []Authenticator
-	users          *directory
+	cfg   realm.Config
+	added []Authenticator // by the program
+	// oracle asks the realm's dynamic authenticators; it outlives their door.
+	oracle *oracle
+	// door is how clients get in. It changes under the mutex.
+	door atomic.Pointer[door]
+	gone chan struct{} // closed when the realm is removed
 
-	mu     sync.Mutex
-	core   *realm.Realm
-	closed bool
-	timer  *time.Timer // goes off at armed, for watch
-	armed  realm.Time  // 0 when it is not to go off
-	latest realm.Time  // the last one that the core was told
+	mu       sync.Mutex
+	core     *realm.Realm
+	sessions int // the most it takes
+	endSlow  bool
+	closed   *wamp.Error // why nobody joins any more
+	timer    *time.Timer // goes off at armed, for watch
+	armed    realm.Time  // 0 when it is not to go off
+	latest   realm.Time  // the last one that the core was told
 	// reader is the session on whose goroutine the mutex is held, when it will
 	// send what it puts into outboxes; nil when that is for writers.
 	reader *session
@@ -82,12 +87,15 @@ func (h *hall) undeliverable(s *session, m wamp.Message, cause *wamp.Error) {
 	h.deliver(h.core.Undeliverable(&s.member, m, cause, at), at)
 }
 
-// close says GOODBYE to all; nobody joins any more.
-func (h *hall) close(reason string) {
+// errShuttingDown is why nobody joins a realm at the router's end.
+var errShuttingDown = wamp.Errorf(wamp.CloseSystemShutdown, "the router is shutting down")
+
+// close says GOODBYE to all; nobody joins any more, because of why.
+func (h *hall) close(reason string, why *wamp.Error) {
 	at := now()
 	h.lock(nil)
 	defer h.mu.Unlock()
-	h.closed = true
+	h.closed = why
 	h.deliver(h.core.Close(reason, at), at)
 }
 
@@ -104,8 +112,10 @@ func (h *hall) join(s *session) *wamp.Error {
 	h.lock(s)
 	defer h.mu.Unlock()
 	switch {
-	case h.closed:
-		return wamp.Errorf(wamp.CloseSystemShutdown, "the router is shutting down")
+	case h.closed != nil:
+		return h.closed
+	case s.door != nil && s.door != h.door.Load():
+		return wamp.Errorf(wamp.ErrAuthenticationFailed, "who may join realm %q has changed meanwhile; try again", h.cfg.Name)
 	case h.core.Stats().Sessions >= h.sessions:
 		return wamp.Errorf(realm.ErrLimitExceeded, "realm %q has as many sessions as it may have", h.cfg.Name)
 	case !h.core.HasRole(s.member.Identity.AuthRole):

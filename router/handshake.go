@@ -14,10 +14,10 @@ import (
 // handshake takes a client from HELLO to WELCOME; false when it did not get
 // there, and has been told.
 func (s *session) handshake() bool {
-	s.conn.SetReadLimit(s.router.cfg.Limits.HelloBytes)
+	s.conn.SetReadLimit(s.router.limits.Load().HelloBytes)
 	err := s.join()
 	if err == nil {
-		s.conn.SetReadLimit(s.router.cfg.Limits.MessageBytes)
+		s.conn.SetReadLimit(s.router.limits.Load().MessageBytes)
 		return true
 	}
 	var abort *wamp.Error
@@ -55,6 +55,7 @@ func (s *session) join() error {
 		return err
 	}
 	s.member.Roles = wamp.AsDict(hello.Details, "roles")
+	s.stamp = s.door.stampOf(&s.member.Identity)
 	s.remember(h)   // before WELCOME: the client may use the cookie at once
 	s.hall.Store(h) // before it joins, so that Shutdown sees it there
 	if fault := h.join(s); fault != nil {
@@ -69,7 +70,7 @@ func (s *session) admit(hello *wamp.Hello) (*hall, *wamp.Error) {
 	if !wamp.LooseURIs.ValidURI(hello.Realm) {
 		return nil, wamp.Errorf(wamp.ErrInvalidURI, "%.200q is not a valid realm name", hello.Realm)
 	}
-	h := s.router.realms[hello.Realm]
+	h := s.router.hall(hello.Realm)
 	if h == nil || s.imposed != nil && s.imposedRealm != hello.Realm {
 		return nil, wamp.Errorf(wamp.ErrNoSuchRealm, "there is no realm %.200q", hello.Realm)
 	}
@@ -89,7 +90,8 @@ func (s *session) authenticate(h *hall, hello *wamp.Hello) (realm.Identity, erro
 	stop := context.AfterFunc(s.router.halting, cancel)
 	defer stop()
 	s.member.Wanted = h.newID()
-	return s.router.authenticate(ctx, h, &Candidate{
+	s.door = h.door.Load()
+	return s.router.authenticate(ctx, s.door, &Candidate{
 		Realm:   hello.Realm,
 		AuthID:  wamp.AsString(hello.Details, "authid"),
 		Details: hello.Details,
@@ -112,7 +114,7 @@ func (s *session) authenticate(h *hall, hello *wamp.Hello) (realm.Identity, erro
 
 // await reads the next message of the handshake, for as long as that may take.
 func (s *session) await(what string) (wamp.Message, error) {
-	timeout := s.router.cfg.Limits.HandshakeTimeout
+	timeout := s.router.limits.Load().HandshakeTimeout
 	late := make(chan struct{})
 	timer := time.AfterFunc(timeout, func() {
 		defer close(late)

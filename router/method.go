@@ -11,31 +11,37 @@ import (
 	"github.com/postern-iot/postern/wamp/auth"
 )
 
-// offer gives the realm the authenticators that its configuration asks for.
-// Those that the program has added go before them.
-func (h *hall) offer(r *Router, c *RealmConfig) error {
+// newDoor makes the authenticators that a realm's configuration asks for. Those
+// that the program has added go before them.
+func (h *hall) newDoor(r *Router, c *RealmConfig) (*door, error) {
 	users, err := newDirectory(c, r.log)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	h.users = users
+	d := &door{users: users}
+	if c.Anonymous != "" {
+		d.authenticators = append(d.authenticators, anonymous{role: c.Anonymous})
+	}
+	d.authenticators = append(d.authenticators, h.added...)
 	wanted := func(m string) bool { return len(c.Auth.Methods) == 0 || slices.Contains(c.Auth.Methods, m) }
-	o := &oracle{router: r, realm: c.Name, seed: users.seed}
+	if h.oracle == nil {
+		h.oracle = &oracle{router: r, realm: c.Name, seed: users.seed}
+	}
 	for _, m := range staticMethods {
 		x := exchange{router: r, method: m, key: c.Auth.key()}
-		d := slices.IndexFunc(c.Auth.Dynamic, func(d DynamicConfig) bool { return d.Method == m })
+		i := slices.IndexFunc(c.Auth.Dynamic, func(d DynamicConfig) bool { return d.Method == m })
 		switch {
 		case !wanted(m):
-		case d >= 0:
-			h.authenticators = append(h.authenticators, &dynamic{exchange: x, cfg: c.Auth.Dynamic[d], oracle: o})
+		case i >= 0:
+			d.authenticators = append(d.authenticators, &dynamic{exchange: x, cfg: c.Auth.Dynamic[i], oracle: h.oracle})
 		case len(c.Auth.Users) > 0 || c.Auth.UsersFile != "":
-			h.authenticators = append(h.authenticators, &static{exchange: x, users: users})
+			d.authenticators = append(d.authenticators, &static{exchange: x, users: users})
 		}
 	}
-	if wanted(auth.MethodCookie) && r.cfg.Cookies.Lifetime > 0 && len(h.authenticators) > 0 {
-		h.authenticators = append(h.authenticators, &byCookie{jar: r.cookies})
+	if wanted(auth.MethodCookie) && r.cookies.cfg.Lifetime > 0 && len(d.authenticators) > 0 {
+		d.authenticators = append(d.authenticators, &byCookie{jar: r.cookies})
 	}
-	return nil
+	return d, nil
 }
 
 // key is the router's own key, nil for none; it has been validated.

@@ -24,10 +24,10 @@ var ErrClosed = errors.New("the router is shutting down")
 
 // Router is a set of realms and the sessions in them.
 type Router struct {
-	cfg    Config
+	cfg    Config // what it runs by, see Reload
+	agent  string
 	log    *slog.Logger
-	realms map[string]*hall
-	outbox outboxLimits
+	limits atomic.Pointer[Limits]
 
 	throttle throttle
 	cookies  *jar
@@ -36,8 +36,11 @@ type Router struct {
 	halt     context.CancelFunc
 	tasks    sync.WaitGroup // all goroutines, Attach's callers included
 
+	reloading sync.Mutex // held by Reload, and for cfg
+
 	mu        sync.Mutex
 	closed    bool
+	realms    map[string]*hall      // replaced as a whole, never changed
 	sessions  map[*session]struct{} // connections in the handshake included
 	addresses map[string]int        // connections of each remote address
 	open      int                   // connections in all
@@ -64,6 +67,7 @@ func WithLog(l *slog.Logger) Option {
 // is "postern".
 func WithAgent(agent string) Option {
 	return func(r *Router) error {
+		r.agent = agent
 		for _, h := range r.realms {
 			h.cfg.Agent = agent
 		}
@@ -78,38 +82,24 @@ func WithAuthenticator(realmName string, a Authenticator) Option {
 		if h == nil {
 			return fmt.Errorf("authenticator %q: there is no realm %q", a.Method(), realmName)
 		}
-		h.authenticators = append(h.authenticators, a)
+		h.added = append(h.added, a)
 		return nil
 	}
 }
 
 // New makes a router. The error says everything that is wrong with cfg.
 func New(cfg Config, opts ...Option) (*Router, error) {
-	var problems []string
-	cfg.Validate(func(path, problem, hint string) {
-		problems = append(problems, fmt.Sprintf("%s: %s (%s)", path, problem, hint))
-	})
-	if len(problems) > 0 {
-		return nil, fmt.Errorf("router configuration: %s", strings.Join(problems, "; "))
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
 	r := &Router{
-		cfg: cfg, log: slog.Default(), realms: map[string]*hall{},
-		outbox:   outboxLimits{messages: cfg.Limits.QueueMessages, bytes: cfg.Limits.QueueBytes},
+		cfg: cfg, agent: "postern", log: slog.Default(), realms: map[string]*hall{},
 		sessions: map[*session]struct{}{}, addresses: map[string]int{},
 		throttle: throttle{keys: map[string]*failures{}}, kdf: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
+	r.limits.Store(&cfg.Limits)
 	for i := range cfg.Realms {
-		c := &cfg.Realms[i]
-		h := &hall{
-			cfg: c.realm(), sessions: c.Limits.Sessions, endSlow: cfg.Limits.SlowConsumers == "end",
-			timer: time.NewTimer(math.MaxInt64),
-		}
-		h.cfg.Agent, h.cfg.Encoding, h.cfg.NewID = "postern", codec.CBOR, newIDs()
-		h.cfg.Wall = func(realm.Time) realm.Time { return realm.Time(time.Now().UnixNano()) }
-		if c.Anonymous != "" {
-			h.authenticators = append(h.authenticators, anonymous{role: c.Anonymous})
-		}
-		r.realms[c.Name] = h
+		r.realms[cfg.Realms[i].Name] = r.newHall(&cfg.Realms[i], &cfg.Limits)
 	}
 	for _, o := range opts {
 		if err := o(r); err != nil {
@@ -121,17 +111,11 @@ func New(cfg Config, opts ...Option) (*Router, error) {
 		return nil, err
 	}
 	r.cookies.valid = func(b baked) bool {
-		h := r.realms[b.Realm]
-		return h != nil && b.Stamp == h.stampOf(b.AuthID, b.Provider)
+		h := r.hall(b.Realm)
+		return h != nil && b.Stamp == h.door.Load().stampOf(&realm.Identity{AuthID: b.AuthID, AuthProvider: b.Provider})
 	}
 	for i := range cfg.Realms {
-		if err := r.realms[cfg.Realms[i].Name].offer(r, &cfg.Realms[i]); err != nil {
-			return nil, err
-		}
-	}
-	for _, h := range r.realms {
-		var err error
-		if h.core, err = realm.New(h.cfg); err != nil {
+		if err := r.realms[cfg.Realms[i].Name].open(r, &cfg.Realms[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -141,6 +125,54 @@ func New(cfg Config, opts ...Option) (*Router, error) {
 		r.tasks.Go(func() { h.watch(r.halting.Done()) })
 	}
 	return r, nil
+}
+
+// check says everything that is wrong with a configuration.
+func (c *Config) check() error {
+	var problems []string
+	c.Validate(func(path, problem, hint string) {
+		problems = append(problems, fmt.Sprintf("%s: %s (%s)", path, problem, hint))
+	})
+	if len(problems) > 0 {
+		return fmt.Errorf("router configuration: %s", strings.Join(problems, "; "))
+	}
+	return nil
+}
+
+// newHall makes a realm into which nobody comes before open.
+func (r *Router) newHall(c *RealmConfig, l *Limits) *hall {
+	h := &hall{
+		cfg: c.realm(), sessions: c.Limits.Sessions, endSlow: l.SlowConsumers == "end",
+		timer: time.NewTimer(math.MaxInt64), gone: make(chan struct{}),
+	}
+	h.cfg.Agent, h.cfg.Encoding, h.cfg.NewID = r.agent, codec.CBOR, newIDs()
+	h.cfg.Wall = func(realm.Time) realm.Time { return realm.Time(time.Now().UnixNano()) }
+	return h
+}
+
+// open makes what New and newHall leave out: the state, and how clients get in.
+func (h *hall) open(r *Router, c *RealmConfig) error {
+	d, err := h.newDoor(r, c)
+	if err != nil {
+		return err
+	}
+	h.door.Store(d)
+	h.core, err = realm.New(h.cfg)
+	return err
+}
+
+// hall is the realm of that name, nil for none.
+func (r *Router) hall(name string) *hall {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.realms[name]
+}
+
+// halls are all realms. They are not to be changed.
+func (r *Router) halls() map[string]*hall {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.realms
 }
 
 // newIDs draws IDs of the global scope: uniformly from [1, 2^53], seeded by the
@@ -156,8 +188,8 @@ func newIDs() func() wamp.ID {
 // sweep ends sessions that have not read for too long, or that were told
 // GOODBYE and do not leave.
 func (r *Router) sweep() {
-	age := r.cfg.Limits.QueueAge
-	tick := time.NewTicker(max(age/4, 10*time.Millisecond))
+	l := r.limits.Load()
+	tick := time.NewTicker(max(l.QueueAge/4, 10*time.Millisecond))
 	defer tick.Stop()
 	var all []*session
 	for {
@@ -166,13 +198,17 @@ func (r *Router) sweep() {
 			return
 		case <-tick.C:
 		}
+		if fresh := r.limits.Load(); fresh != l {
+			l = fresh
+			tick.Reset(max(l.QueueAge/4, 10*time.Millisecond))
+		}
 		all = r.snapshot(all[:0])
-		limit := now() - realm.Time(age)
+		limit := now() - realm.Time(l.QueueAge)
 		for _, s := range all {
 			if at, waiting := s.out.waitingSince(); waiting && at < limit {
-				s.fail(slog.LevelWarn, fmt.Errorf("slow consumer: a message has waited for longer than %v", age))
+				s.fail(slog.LevelWarn, fmt.Errorf("slow consumer: a message has waited for longer than %v", l.QueueAge))
 				s.hangup()
-			} else if at := realm.Time(s.dismissed.Load()); at > 0 && at < now()-realm.Time(r.cfg.Limits.HandshakeTimeout) {
+			} else if at := realm.Time(s.dismissed.Load()); at > 0 && at < now()-realm.Time(l.HandshakeTimeout) {
 				s.fail(slog.LevelInfo, errors.New("it was told GOODBYE and did not leave"))
 				s.hangup()
 			}
@@ -242,8 +278,8 @@ func (r *Router) Shutdown(ctx context.Context) error {
 	r.closed = true
 	r.mu.Unlock()
 	r.halt()
-	for _, h := range r.realms {
-		h.close(wamp.CloseSystemShutdown)
+	for _, h := range r.halls() {
+		h.close(wamp.CloseSystemShutdown, errShuttingDown)
 	}
 	for _, s := range r.snapshot(nil) {
 		if s.hall.Load() == nil { // still in its handshake
@@ -317,8 +353,9 @@ func (r *Router) Stats() Stats {
 	st.AuthFailed = r.counters.authFailed.Load()
 	st.AuthRefused = r.counters.authRefused.Load()
 	st.Panics = r.counters.panics.Load()
-	st.Realms = make(map[string]RealmStats, len(r.realms))
-	for name, h := range r.realms {
+	realms := r.halls()
+	st.Realms = make(map[string]RealmStats, len(realms))
+	for name, h := range realms {
 		st.Realms[name] = h.snapshot()
 	}
 	return st

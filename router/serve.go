@@ -24,8 +24,6 @@ import (
 // The sizes and the handshake's timeout in opts are the router's own.
 func (r *Router) Serve(ctx context.Context, ln net.Listener, opts transport.RawSocket) error {
 	defer ln.Close()
-	l := r.cfg.Limits
-	opts.ReadLimit, opts.MaxMessage, opts.HandshakeTimeout = l.HelloBytes, l.MessageBytes, l.HandshakeTimeout
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	closing := make(chan struct{})
@@ -83,6 +81,8 @@ func (r *Router) serveRaw(conn net.Conn, opts transport.RawSocket) {
 		return
 	}
 	defer release()
+	l := r.limits.Load()
+	opts.ReadLimit, opts.MaxMessage, opts.HandshakeTimeout = l.HelloBytes, l.MessageBytes, l.HandshakeTimeout
 	// Shutdown does not wait for a client to finish its handshake.
 	stop := context.AfterFunc(r.halting, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	c, err := transport.AcceptRawSocket(conn, opts)
@@ -150,7 +150,6 @@ func (s *spareFile) shed(ln net.Listener) {
 // Handler returns an http.Handler that makes WebSocket sessions of requests.
 // The sizes in ws are the router's own.
 func (r *Router) Handler(ws transport.WebSocket) http.Handler {
-	ws.ReadLimit = r.cfg.Limits.HelloBytes
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		release, ok := r.admit(remoteAddr(req.RemoteAddr))
 		if !ok {
@@ -159,6 +158,8 @@ func (r *Router) Handler(ws transport.WebSocket) http.Handler {
 			return
 		}
 		cookie := r.cookies.offer(w, req)
+		ws := ws
+		ws.ReadLimit = r.limits.Load().HelloBytes
 		conn, err := ws.Upgrade(w, req)
 		if err != nil {
 			release()
@@ -181,7 +182,7 @@ func (r *Router) Handler(ws transport.WebSocket) http.Handler {
 // LongPoll returns an http.Handler that makes sessions of long-poll requests.
 // The sizes in lp are the router's own.
 func (r *Router) LongPoll(lp transport.LongPoll) http.Handler {
-	lp.ReadLimit = r.cfg.Limits.HelloBytes
+	lp.ReadLimit = r.limits.Load().HelloBytes
 	return transport.NewPoller(lp, func(conn transport.Conn) bool {
 		release, ok := r.admit(conn.Info().Remote)
 		if !ok {
@@ -203,7 +204,7 @@ func (r *Router) LongPoll(lp transport.LongPoll) http.Handler {
 // settled: nothing in HELLO changes that. When ctx ends the connection is
 // closed.
 func (r *Router) Local(ctx context.Context, identity realm.Identity, realmName string) (transport.Conn, error) {
-	h := r.realms[realmName]
+	h := r.hall(realmName)
 	if h == nil {
 		return nil, fmt.Errorf("local session: there is no realm %q", realmName)
 	}
@@ -229,7 +230,7 @@ func (r *Router) admit(remote net.Addr) (release func(), ok bool) {
 	key := addressKey(remote)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l := &r.cfg.Limits
+	l := r.limits.Load()
 	if r.open >= l.Connections || key != "" && r.addresses[key] >= l.ConnectionsPerAddress {
 		r.counters.refused.Add(1)
 		return nil, false

@@ -33,6 +33,10 @@ type session struct {
 	// where it may join.
 	imposed      *realm.Identity
 	imposedRealm string
+	// door is what it came in by, and stamp that of the user then; nil and ""
+	// where nobody asked.
+	door  *door
+	stamp string
 	// cookie is what the connection was given with its handshake, if anything.
 	cookie string
 
@@ -64,7 +68,8 @@ func (r *Router) attach(ctx context.Context, s *session) error {
 		s.direct.OnWait(s.settle)
 	}
 	s.member.Tag = s
-	s.out.init(r.outbox)
+	l := r.limits.Load()
+	s.out.init(outboxLimits{messages: l.QueueMessages, bytes: l.QueueBytes})
 	if !r.enter(s) {
 		_ = conn.Close()
 		return ErrClosed

@@ -162,7 +162,23 @@ func (s *stage) do(line string) (gone string) {
 		s.decode(fields, &id)
 		s.identities[name] = id
 	case word == "close":
-		s.hall().close(rest)
+		s.hall().close(rest, errShuttingDown)
+	case word == "roles":
+		s.hall()
+		cfg := s.router.cfg
+		cfg.Realms = []RealmConfig{cfg.Realms[0]}
+		var roles map[string][]PermissionConfig
+		s.decode(rest, &roles)
+		c := &cfg.Realms[0]
+		c.Roles = slices.Clone(c.Roles)
+		for i := range c.Roles {
+			if rules, given := roles[c.Roles[i].Name]; given {
+				c.Roles[i].Permissions = rules
+			}
+		}
+		if _, err := s.router.Reload(cfg); err != nil {
+			s.t.Fatal(err)
+		}
 	case word == "wait":
 		<-time.After(s.span(rest)) // of the bubble's clock
 	case rest == "gone":

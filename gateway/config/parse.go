@@ -28,9 +28,15 @@ func readBounded(path string) ([]byte, error) {
 // the paths of secrets are relative to; table says which devices there are.
 // The error is strict.Problems.
 func Parse(name string, text []byte, dir string, table *devices.Table) (*Config, error) {
-	cfg := Default()
+	cfg, _, err := parse(name, text, dir, table)
+	return cfg, err
+}
+
+// parse is Parse; place says where in the text a path of the configuration is.
+func parse(name string, text []byte, dir string, table *devices.Table) (cfg *Config, place func(path string) (line, column int), err error) {
+	cfg = Default()
 	host := hostname()
-	err := strict.Decode(name, text, cfg, strict.Options{
+	err = strict.Decode(name, text, cfg, strict.Options{
 		Dir:      dir,
 		Expand:   map[string]string{"hostname": host},
 		Complete: func() { cfg.complete() },
@@ -41,9 +47,10 @@ func Parse(name string, text []byte, dir string, table *devices.Table) (*Config,
 			checkGroups(cfg, report)
 			checkReadings(cfg, table, report)
 		},
+		Done: func(at func(string) (int, int)) { place = at },
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cfg.StateDir = within(dir, cfg.StateDir)
 	cfg.Devices.StateDir = cfg.stateDir(os.Getenv)
@@ -57,7 +64,7 @@ func Parse(name string, text []byte, dir string, table *devices.Table) (*Config,
 		a.UsersFile = within(dir, a.UsersFile)
 	}
 	cfg.Devices.Prefix = strings.ReplaceAll(cfg.Devices.Prefix, "{hostname}", host)
-	return cfg, nil
+	return cfg, place, nil
 }
 
 // complete adds what follows from one part for another, before the rules are

@@ -138,6 +138,7 @@ type Stats struct {
 	Calls, Publications, Events            uint64 // events are counted per receiver
 	TimedOut, Rerouted                     uint64 // calls
 	Denied                                 uint64 // requests, by permissions
+	Revoked                                uint64 // subscriptions and registrations
 	RetainDeclined                         uint64 // retained events beyond the limits
 }
 
@@ -246,7 +247,7 @@ func features(cfg *Config) wamp.Dict {
 	}
 	broker := announce("event_retention", "pattern_based_subscription", "payload_passthru_mode", "publisher_exclusion",
 		"publisher_identification", "session_meta_api", "sharded_subscription", "shareded_subscriptions",
-		"subscriber_blackwhite_listing", "subscription_meta_api")
+		"subscriber_blackwhite_listing", "subscription_meta_api", "subscription_revocation")
 	if len(cfg.History) > 0 {
 		broker["event_history"] = true
 	}

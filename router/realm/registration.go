@@ -167,6 +167,7 @@ func (r *Realm) dropCallee(c *callee) {
 // revoke takes a registration away from a callee, which is told so if it
 // announced that it understands ("Registration Revocation").
 func (r *Realm) revoke(c *callee, reason string) {
+	r.stats.Revoked++
 	r.dropCallee(c)
 	if c.session.state == joined && c.session.hearsUnregistered {
 		r.send(c.session, &wamp.Unregistered{Details: wamp.RevokedDetails{Registration: c.of.id, Reason: reason}})

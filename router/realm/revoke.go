@@ -18,10 +18,28 @@ func (r *Realm) Revoke(s *Session, subscription wamp.ID, reason string, now Time
 }
 
 func (r *Realm) revokeMember(mem *member, reason string) {
+	r.stats.Revoked++
 	r.dropMember(mem)
 	if s := mem.session; s.state == joined && s.hearsUnsubscribed {
 		r.send(s, &wamp.Unsubscribed{Details: wamp.RevokedDetails{Subscription: mem.of.id, Reason: reason}})
 	}
+}
+
+// Kill ends a member by GOODBYE with a reason and a message for people. It has no
+// effect on others.
+func (r *Realm) Kill(s *Session, reason, message string, now Time) []Effect {
+	r.begin(now)
+	if s.state == joined {
+		r.kill(s, &wamp.Goodbye{Reason: reason, Details: wamp.Dict{"message": message}})
+	}
+	return r.done()
+}
+
+// SetBounds replaces the limits and timeouts. What the realm holds beyond new
+// limits stays; nothing is added to it. Calls under way keep their timeouts.
+func (r *Realm) SetBounds(l Limits, t Timeouts) {
+	l.fill()
+	r.cfg.Limits, r.cfg.Timeouts = l, t
 }
 
 // SetRoles replaces what roles may do, for the sessions that are there as well:
@@ -34,7 +52,8 @@ func (r *Realm) SetRoles(roles []Role, now Time) ([]Effect, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.roles = compiled
+	r.roles, r.cfg.Roles = compiled, roles
+	r.features = features(&r.cfg)
 	r.begin(now)
 	clear(r.verdicts)
 	all := sortedKeys(r.sessions)

@@ -31,6 +31,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the realm does now into th
 //	alice <- end              her connection is to be closed
 //	alice gone                her connection is lost
 //	close wamp.close.…        the realm closes
+//	roles {"guest": […]}      what the named roles may do from here on
 //	wait 1500ms               time passes
 //
 // Lines with "<-" are what is checked. IDs of the global scope count from
@@ -139,6 +140,8 @@ func (s *stage) do(line string) {
 		s.identities[name] = realm.Identity{AuthID: id.AuthID, AuthRole: id.AuthRole, AuthMethod: id.AuthMethod, AuthProvider: id.AuthProvider}
 	case word == "close":
 		s.effects(s.core().Close(rest, s.now))
+	case word == "roles":
+		s.setRoles(rest)
 	case word == "wait":
 		s.wait(s.now + s.span(rest))
 	case rest == "joins" || strings.HasPrefix(rest, "joins "):
@@ -202,13 +205,10 @@ func (s *stage) decode(text string, into any) {
 
 func (s *stage) configure(text string) {
 	var c struct {
-		URIs       string
-		RequestIDs string `json:"request_ids"`
-		Limits     struct{ Subscriptions, Registrations, Calls, Retained, Testaments int }
-		Roles      map[string][]struct {
-			URI, Match      string
-			Allow, Disclose []string
-		}
+		URIs             string
+		RequestIDs       string `json:"request_ids"`
+		Limits           struct{ Subscriptions, Registrations, Calls, Retained, Testaments int }
+		Roles            map[string][]rule
 		Takeover         []string // roles
 		RefuseDiscloseMe []string `json:"refuse_disclose_me"`
 		Authorizers      map[string]struct{ Procedure, Timeout, Cache string }
@@ -229,29 +229,7 @@ func (s *stage) configure(text string) {
 	}
 	s.cfg.History = c.History
 	for name, rules := range c.Roles {
-		role := realm.Role{Name: name}
-		for _, p := range rules {
-			allow := realm.Actions{}
-			for _, a := range p.Allow {
-				switch a {
-				case "call":
-					allow.Call = true
-				case "register":
-					allow.Register = true
-				case "publish":
-					allow.Publish = true
-				case "subscribe":
-					allow.Subscribe = true
-				default:
-					s.t.Fatalf("unknown action %q", a)
-				}
-			}
-			role.Permissions = append(role.Permissions, realm.Permission{
-				URI: p.URI, Match: wamp.Match(p.Match), Allow: allow,
-				DiscloseCaller: slices.Contains(p.Disclose, "caller"), DisclosePublisher: slices.Contains(p.Disclose, "publisher"),
-			})
-		}
-		s.cfg.Roles = append(s.cfg.Roles, role)
+		s.cfg.Roles = append(s.cfg.Roles, realm.Role{Name: name, Permissions: s.permissions(rules)})
 	}
 	s.cfg.Timeouts = realm.Timeouts{Default: s.span(c.Timeouts.Default), Max: s.span(c.Timeouts.Max)}
 	for i := range s.cfg.Roles {
@@ -265,6 +243,52 @@ func (s *stage) configure(text string) {
 			role.TrustLevel = &n
 		}
 	}
+}
+
+// rule is a permission as transcripts have it.
+type rule struct {
+	URI, Match      string
+	Allow, Disclose []string
+}
+
+func (s *stage) permissions(rules []rule) (out []realm.Permission) {
+	for _, p := range rules {
+		allow := realm.Actions{}
+		for _, a := range p.Allow {
+			switch a {
+			case "call":
+				allow.Call = true
+			case "register":
+				allow.Register = true
+			case "publish":
+				allow.Publish = true
+			case "subscribe":
+				allow.Subscribe = true
+			default:
+				s.t.Fatalf("unknown action %q", a)
+			}
+		}
+		out = append(out, realm.Permission{
+			URI: p.URI, Match: wamp.Match(p.Match), Allow: allow,
+			DiscloseCaller: slices.Contains(p.Disclose, "caller"), DisclosePublisher: slices.Contains(p.Disclose, "publisher"),
+		})
+	}
+	return out
+}
+
+func (s *stage) setRoles(text string) {
+	var given map[string][]rule
+	s.decode(text, &given)
+	for i := range s.cfg.Roles {
+		if rules, named := given[s.cfg.Roles[i].Name]; named {
+			s.cfg.Roles[i].Permissions = s.permissions(rules)
+		}
+	}
+	effects, err := s.core().SetRoles(s.cfg.Roles, s.now)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.effects(effects)
 }
 
 func (s *stage) core() *realm.Realm {

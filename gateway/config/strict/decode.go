@@ -50,6 +50,9 @@ type Options struct {
 	// Complete, when not nil, fills in what follows from what the file says,
 	// between decoding and checking.
 	Complete func()
+	// Done, when not nil, is called when nothing is wrong, with a function that
+	// says where in the file a path is, or what above it the file has.
+	Done func(place func(path string) (line, column int))
 	// Check, when not nil, reports rules that span the whole file, after
 	// decoding; it is called with what Validators are called with, and a
 	// function that says where in the file a path is ("line 7").
@@ -86,6 +89,9 @@ func Decode(name string, text []byte, target any, opts Options) error {
 	}
 	if len(d.problems) > 0 {
 		return sorted(d.problems)
+	}
+	if opts.Done != nil {
+		opts.Done(d.find)
 	}
 	return nil
 }
