@@ -36,6 +36,14 @@ type Options struct {
 	Drivers *devices.Table
 	// Log receives what happens; nil means slog.Default.
 	Log *slog.Logger
+	// Level is the log's, which a reload may set; nil for one that stays.
+	Level *slog.LevelVar
+	// File is where the configuration has come from, for Reload; empty for
+	// nowhere.
+	File string
+	// Hangup has the configuration read again whenever it receives; it may be
+	// nil.
+	Hangup <-chan os.Signal
 }
 
 // Gateway is all parts of one gateway. Make one with New, and call Run once.
@@ -43,6 +51,12 @@ type Gateway struct {
 	cfg   *config.Config
 	log   *slog.Logger
 	realm string // of devices and bridge
+
+	file    string
+	drivers *devices.Table
+	level   *slog.LevelVar
+	hangup  <-chan os.Signal
+	reloads reloads
 
 	router *router.Router
 	host   *devices.Host
@@ -71,9 +85,11 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 	}
 	g := &Gateway{
 		cfg: cfg, log: log, realm: cfg.HomeRealm(),
+		file: opts.File, drivers: opts.Drivers, level: opts.Level, hangup: opts.Hangup,
 		health: newHealth(opts.Version), ready: make(chan struct{}), fatal: make(chan error, 1),
 	}
 	g.health.problems = g.problems
+	g.reloads.running = cfg.Router
 	files, err := fs.Sub(web.Assets, "static")
 	if err != nil {
 		return nil, fmt.Errorf("open the page's files: %w", err)
@@ -89,7 +105,7 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 		return nil, err
 	}
 	// Last, because it has a goroutine from the start.
-	if g.router, err = router.New(cfg.Router, router.WithLog(log), router.WithAgent("postern "+opts.Version)); err != nil {
+	if g.router, err = router.New(complete(cfg.Router, nil), router.WithLog(log), router.WithAgent("postern "+opts.Version)); err != nil {
 		return nil, err
 	}
 	lp := cfg.Listen.HTTP.LongPoll
@@ -132,10 +148,12 @@ func (g *Gateway) newBridge(version string) error {
 func (g *Gateway) Dial(name string) client.Dialer { return g.dialAs(name, router.RoleTrusted) }
 
 // dialAs returns such a dialer for sessions with a role's rights.
-func (g *Gateway) dialAs(name, role string) client.Dialer {
+func (g *Gateway) dialAs(name, role string) client.Dialer { return g.dialInto(g.realm, name, role) }
+
+func (g *Gateway) dialInto(realmName, name, role string) client.Dialer {
 	return func(ctx context.Context) (transport.Conn, error) {
 		// The context of a dialer bounds the dialling; the session goes on.
-		return g.router.Local(context.WithoutCancel(ctx), realm.Identity{AuthID: name, AuthRole: role, AuthMethod: "local"}, g.realm)
+		return g.router.Local(context.WithoutCancel(ctx), realm.Identity{AuthID: name, AuthRole: role, AuthMethod: "local"}, realmName)
 	}
 }
 
@@ -156,6 +174,7 @@ const (
 	listenersBound = 200 * time.Millisecond
 	devicesBound   = 1800 * time.Millisecond
 	bridgeBound    = 1200 * time.Millisecond
+	servicesBound  = 300 * time.Millisecond
 	brokerBound    = 300 * time.Millisecond
 	routerBound    = 1200 * time.Millisecond
 	httpBound      = 200 * time.Millisecond
@@ -177,7 +196,7 @@ func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	g.warn()
 	seq := newSequence(g.log, stages, g.failed)
-	for _, name := range []string{"router", "mqtt", "bridge", "devices"} {
+	for _, name := range []string{"router", "services", "mqtt", "bridge", "devices"} {
 		seq.start(ctx, name)
 	}
 	select {
@@ -193,18 +212,10 @@ func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
 		"http", texts(g.bound.HTTP), "rawsocket", texts(g.bound.RawSocket), "unix", g.bound.Unix, "mqtt", texts(g.bound.MQTT))
 	close(g.ready)
 
-	var failure error
-	select {
-	case <-ctx.Done():
-		g.log.Info("gateway stopping")
-	case s := <-signals:
-		g.log.Info("gateway stopping", "signal", s.String())
-	case failure = <-g.fatal:
-		g.log.Error("gateway stopping: a vital part failed", "reason", failure)
-	}
+	failure := g.await(ctx, signals)
 	g.health.become(StateStopping)
 	stopped := make(chan error, 1)
-	go func() { stopped <- seq.stop("listeners", "devices", "bridge", "mqtt", "router", "http") }()
+	go func() { stopped <- seq.stop("listeners", "devices", "bridge", "mqtt", "services", "router", "http") }()
 	select {
 	case err := <-stopped:
 		g.log.Info("gateway stopped")
@@ -212,6 +223,26 @@ func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
 	case s := <-signals:
 		g.log.Warn("second signal: putting actuators into their safe state, and leaving", "signal", s.String())
 		return errors.Join(ErrForced, g.haltActuators())
+	}
+}
+
+// await serves until there is a reason to stop, and returns it where that is a
+// failure.
+func (g *Gateway) await(ctx context.Context, signals <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			g.log.Info("gateway stopping")
+			return nil
+		case s := <-signals:
+			g.log.Info("gateway stopping", "signal", s.String())
+			return nil
+		case failure := <-g.fatal:
+			g.log.Error("gateway stopping: a vital part failed", "reason", failure)
+			return failure
+		case <-g.hangup:
+			_, _ = g.Reload() // which logs its error
+		}
 	}
 }
 
@@ -271,6 +302,7 @@ func (g *Gateway) bind() ([]*stage, error) {
 		{name: "devices", bound: devicesBound, tasks: []Task{g.devicesTask()}},
 		{name: "bridge", bound: bridgeBound, tasks: []Task{g.bridge}},
 		{name: "mqtt", bound: brokerBound, tasks: mqtt},
+		{name: "services", bound: servicesBound, tasks: []Task{g.servicesTask()}},
 		{name: "router", bound: routerBound, tasks: []Task{g.routerTask()}, vital: true},
 	}, nil
 }

@@ -49,7 +49,13 @@ type up struct {
 
 func start(t *testing.T, cfg *config.Config) *up {
 	t.Helper()
-	g, err := New(cfg, Options{Version: "test", Drivers: all.Table(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return startWith(t, cfg, Options{})
+}
+
+func startWith(t *testing.T, cfg *config.Config, opts Options) *up {
+	t.Helper()
+	opts.Version, opts.Drivers, opts.Log = "test", all.Table(), slog.New(slog.NewTextHandler(t.Output(), nil))
+	g, err := New(cfg, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,7 @@ func (g *Gateway) metrics(w http.ResponseWriter, r *http.Request) {
 	m.gauge("postern_heap_bytes", "Memory in use by the Go heap.", float64(mem.HeapInuse))
 	m.gauge("postern_memory_bytes", "Memory that the Go runtime has from the system.", float64(mem.Sys-mem.HeapReleased))
 
+	m.fields("postern", reflect.ValueOf(g.reloads.counts()))
 	stats := g.router.Stats()
 	m.fields("postern_router", reflect.ValueOf(stats))
 	for _, name := range sortedNames(stats.Realms) {

@@ -9,7 +9,7 @@ import (
 
 // problems asks the devices and the bridge what does not work.
 func (g *Gateway) problems() []Problem {
-	var out []Problem
+	out := g.reloads.problems()
 	for _, s := range g.host.Status() {
 		if s.State == devices.StateBackOff || s.State == devices.StateDegraded {
 			out = append(out, Problem{Part: "device " + s.Device, State: string(s.State), Reason: s.Reason})

@@ -68,6 +68,7 @@ func (a anonymous) Authenticate(context.Context, *Candidate) (realm.Identity, er
 type door struct {
 	authenticators []Authenticator
 	users          *directory
+	local          string // role of the gateway's own user; empty for none
 }
 
 // authenticator chooses the first of the client's methods that the realm

@@ -22,6 +22,7 @@ type RealmConfig struct {
 	URIs       string       `yaml:"uris" enum:"loose,strict" doc:"which URIs are valid: loose allows everything but white space and '#' between the dots, strict only a-z, 0-9 and _"`
 	RequestIDs string       `yaml:"request_ids" enum:"any,ascending,sequential" doc:"which request IDs clients may use: any that is not in use, ascending ones, or 1, 2, 3 and so on as the specification has it; clients that send from several threads do not always keep to the stricter two"`
 	Anonymous  string       `yaml:"anonymous" doc:"role of clients that do not authenticate; empty refuses them"`
+	Local      string       `yaml:"local" doc:"role of programs that connect over the Unix socket as the gateway's own user or as root, and say nothing else of who they are; empty for no such right"`
 	Roles      []RoleConfig `yaml:"roles" doc:"what clients may do, by their role"`
 	Auth       AuthConfig   `yaml:"auth" doc:"how clients prove who they are; see authentication.md"`
 	Limits     RealmLimits  `yaml:"limits" doc:"what the realm may hold"`
@@ -156,6 +157,10 @@ func OpenRealm(name string) RealmConfig {
 // gateway's own sessions; nothing but the configuration gives it to others.
 const RoleTrusted = "trusted"
 
+// RealmServices is the realm in which the gateway itself is managed. The router
+// knows it only as a realm that is nobody's to be anonymous in.
+const RealmServices = "postern"
+
 var actionNames = []string{"call", "register", "publish", "subscribe"}
 
 // Validate reports what types cannot say.
@@ -235,6 +240,12 @@ func (c *RealmConfig) validate(report func(path, problem, hint string)) {
 	}
 	if c.Anonymous != "" && !roles[c.Anonymous] {
 		report("anonymous", fmt.Sprintf("there is no role %q", c.Anonymous), "define it under roles")
+	}
+	if c.Local != "" && !roles[c.Local] {
+		report("local", fmt.Sprintf("there is no role %q", c.Local), "define it under roles")
+	}
+	if c.Anonymous != "" && c.Name == RealmServices {
+		report("anonymous", "whoever joins this realm manages the gateway", "leave it out; users, or local, say who may")
 	}
 	for _, p := range []struct {
 		path string

@@ -173,7 +173,7 @@ func (a *byCookie) Authenticate(_ context.Context, c *Candidate) (realm.Identity
 // stampOf is the stamp of a user in the realm's directory, "" for who comes from
 // elsewhere.
 func (d *door) stampOf(id *realm.Identity) string {
-	if d == nil || id.AuthProvider != "static" || id.AuthMethod == auth.MethodAnonymous {
+	if d == nil || id.AuthProvider != "static" || id.AuthMethod == auth.MethodAnonymous || id.AuthMethod == methodLocal {
 		return ""
 	}
 	if e := d.users.user(id.AuthID); e != nil {

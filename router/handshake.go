@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/postern-iot/postern/router/realm"
 	"github.com/postern-iot/postern/wamp"
+	"github.com/postern-iot/postern/wamp/auth"
 )
 
 // handshake takes a client from HELLO to WELCOME; false when it did not get
@@ -91,6 +93,9 @@ func (s *session) authenticate(h *hall, hello *wamp.Hello) (realm.Identity, erro
 	defer stop()
 	s.member.Wanted = h.newID()
 	s.door = h.door.Load()
+	if s.owner && s.door.local != "" && !namesMethod(hello) {
+		return realm.Identity{AuthID: "local", AuthRole: s.door.local, AuthMethod: methodLocal, AuthProvider: "static"}, nil
+	}
 	return s.router.authenticate(ctx, s.door, &Candidate{
 		Realm:   hello.Realm,
 		AuthID:  wamp.AsString(hello.Details, "authid"),
@@ -110,6 +115,15 @@ func (s *session) authenticate(h *hall, hello *wamp.Hello) (realm.Identity, erro
 			return answer, nil
 		},
 	})
+}
+
+// methodLocal is how sessions of the gateway's own user are said to have
+// authenticated: the kernel vouches for them.
+const methodLocal = "local"
+
+// namesMethod reports whether a client wants to prove who it is.
+func namesMethod(hello *wamp.Hello) bool {
+	return slices.ContainsFunc(wamp.AsList(hello.Details, "authmethods"), func(m any) bool { return m != auth.MethodAnonymous })
 }
 
 // await reads the next message of the handshake, for as long as that may take.

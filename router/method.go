@@ -18,7 +18,7 @@ func (h *hall) newDoor(r *Router, c *RealmConfig) (*door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &door{users: users}
+	d := &door{users: users, local: c.Local}
 	if c.Anonymous != "" {
 		d.authenticators = append(d.authenticators, anonymous{role: c.Anonymous})
 	}

@@ -142,7 +142,7 @@ func (p *plan) change(r *Router, h *hall, old, c *RealmConfig, endSlow bool) err
 	if _, err := realm.New(trial); err != nil {
 		return err
 	}
-	if c.Anonymous == old.Anonymous && reflect.DeepEqual(c.Auth, old.Auth) {
+	if c.Anonymous == old.Anonymous && c.Local == old.Local && reflect.DeepEqual(c.Auth, old.Auth) {
 		if err := ch.door.users.reread(); err != nil {
 			return fmt.Errorf("realm %q: %w", c.Name, err)
 		}
@@ -217,6 +217,9 @@ func (c *change) suits(s *session) bool {
 	}
 	if s.imposed != nil || id.AuthProvider != "static" {
 		return true
+	}
+	if id.AuthMethod == methodLocal {
+		return c.door.local == id.AuthRole
 	}
 	if id.AuthMethod != auth.MethodAnonymous {
 		return c.door.stampOf(id) == s.stamp

@@ -95,7 +95,7 @@ func (r *Router) serveRaw(conn net.Conn, opts transport.RawSocket) {
 		r.log.Debug("no RawSocket session", "reason", err.Error())
 		return
 	}
-	_ = r.Attach(context.Background(), c) // which logs its error
+	_ = r.attach(context.Background(), &session{conn: c, owner: ownedByUs(conn)}) // which logs its error
 }
 
 // passing reports whether an error of Accept may be gone the next time.

@@ -37,6 +37,9 @@ type session struct {
 	// where nobody asked.
 	door  *door
 	stamp string
+	// owner says that the kernel vouches for the peer's being the gateway's own
+	// user, or root.
+	owner bool
 	// cookie is what the connection was given with its handshake, if anything.
 	cookie string
 

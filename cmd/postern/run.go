@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -40,7 +41,7 @@ func newRun() *cobra.Command {
 		Use:   "run [-c FILE]",
 		Short: "Run the gateway",
 		Long: "run runs the gateway until SIGINT (Ctrl-C) or SIGTERM; actuators are then in their safe state. A second signal\n" +
-			"does that and nothing else, and leaves with status 1.",
+			"does that and nothing else, and leaves with status 1. SIGHUP reads the configuration again; see 'postern reload'.",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
@@ -62,7 +63,16 @@ func (o *runOptions) run(cmd *cobra.Command) error {
 	if o.sim {
 		return simulate(cmd, cfg, signals)
 	}
-	g, err := gateway.New(cfg, gateway.Options{Version: versionText(), Drivers: all.Table(), Log: gateway.NewLogger(cfg.Log, cmd.ErrOrStderr())})
+	// Only here: without a file there is nothing to read again, and a terminal
+	// that is closed ends what runs in it.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	level := new(slog.LevelVar)
+	g, err := gateway.New(cfg, gateway.Options{
+		Version: versionText(), Drivers: all.Table(), Log: gateway.NewLogger(cfg.Log, cmd.ErrOrStderr(), level),
+		Level: level, File: o.config, Hangup: hangup,
+	})
 	if err != nil {
 		return err
 	}
@@ -82,7 +92,7 @@ func simulate(cmd *cobra.Command, cfg *config.Config, signals <-chan os.Signal) 
 	}
 	defer os.RemoveAll(state)
 	cfg.StateDir, cfg.Devices.StateDir = state, state
-	log := gateway.NewLogger(cfg.Log, cmd.ErrOrStderr())
+	log := gateway.NewLogger(cfg.Log, cmd.ErrOrStderr(), nil)
 	log.Warn("simulated hardware: nothing outside of this program is measured or switched", "procedure", cfg.Devices.Prefix+".simulate")
 	g, err := gateway.New(cfg, gateway.Options{Version: versionText() + " (simulated)", Drivers: world.Table(), Log: log})
 	if err != nil {
@@ -123,7 +133,7 @@ func simulate(cmd *cobra.Command, cfg *config.Config, signals <-chan os.Signal) 
 func (o *runOptions) demo(cmd *cobra.Command, cfg *config.Config, signals <-chan os.Signal) error {
 	cfg.Log.Level = "warn"
 	view := newView(cmd.OutOrStdout(), cmd.ErrOrStderr())
-	g, err := gateway.New(cfg, gateway.Options{Version: versionText(), Drivers: all.Table(), Log: gateway.NewLogger(cfg.Log, view.log())})
+	g, err := gateway.New(cfg, gateway.Options{Version: versionText(), Drivers: all.Table(), Log: gateway.NewLogger(cfg.Log, view.log(), nil)})
 	if err != nil {
 		return err
 	}

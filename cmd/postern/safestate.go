@@ -59,7 +59,7 @@ func newSafeState() *cobra.Command {
 
 func safeState(cmd *cobra.Command, cfg *config.Config, timeout, hold time.Duration) error {
 	cfg.Log.Level = "error"
-	host, err := devices.NewHost(cfg.Devices, all.Table(), gateway.NewLogger(cfg.Log, cmd.ErrOrStderr()))
+	host, err := devices.NewHost(cfg.Devices, all.Table(), gateway.NewLogger(cfg.Log, cmd.ErrOrStderr(), nil))
 	if err != nil {
 		return err
 	}
