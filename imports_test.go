@@ -42,7 +42,7 @@ var allowed = map[string][]string{
 	"bridge/homeassistant": {"wamp"},
 	"bridge":               {"bridge/expr", "bridge/homeassistant", "bridge/spool", "wamp/*"},
 	"bridge/paho":          {"bridge"},
-	"bridge/broker":        {"bridge"},
+	"bridge/broker":        {"bridge", "bridge/spool", "wamp", "wamp/transport"},
 
 	"web":                     {},
 	"gateway/config/strict":   {},

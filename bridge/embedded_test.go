@@ -27,7 +27,7 @@ func (w *world) embedded(change ...func(*broker.Config)) *broker.Broker {
 	for _, f := range change {
 		f(&cfg)
 	}
-	b, err := broker.New(cfg, w.log)
+	b, err := broker.New(cfg, broker.Host{}, w.log)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestEmbeddedPortTaken(t *testing.T) {
 	defer ln.Close()
 	cfg := broker.DefaultConfig()
 	cfg.Listen = []string{ln.Addr().String()}
-	b, err := broker.New(cfg, nil)
+	b, err := broker.New(cfg, broker.Host{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

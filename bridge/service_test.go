@@ -137,7 +137,7 @@ func TestPersistentSession(t *testing.T) {
 func TestEntryForTheEmbeddedBroker(t *testing.T) {
 	own := broker.DefaultConfig()
 	own.Listen = []string{"127.0.0.1:21883"}
-	b, err := broker.New(own, nil)
+	b, err := broker.New(own, broker.Host{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/postern-iot/postern/bridge"
@@ -116,6 +117,9 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 		health: g.health, metrics: g.metrics, page: p, log: log,
 		settings: pageSettings{Version: opts.Version, Realm: g.realm, Prefix: cfg.Devices.Prefix},
 	}
+	if path := cfg.MQTT.WebSocket.Path; g.broker != nil && path != "" {
+		g.http.mqttPath, g.http.mqtt = path, g.broker.Handler(cfg.Listen.HTTP.WebSocket, !slices.ContainsFunc(cfg.Listen.HTTP.Addresses, config.IsRemote))
+	}
 	return g, nil
 }
 
@@ -123,7 +127,7 @@ func (g *Gateway) newBridge(version string) error {
 	var err error
 	brokers := map[string]bridge.Broker{}
 	if g.cfg.MQTT.Enabled {
-		if g.broker, err = broker.New(g.cfg.MQTT, g.log); err != nil {
+		if g.broker, err = g.newBroker(); err != nil {
 			return err
 		}
 		brokers[bridge.Embedded] = g.broker

@@ -13,12 +13,15 @@ import (
 )
 
 // httpService answers HTTP: WAMP over WebSocket at /ws and, for clients that
-// ask to upgrade, at /; over long-poll at /lp; the page at /; the health report at /healthz.
+// ask to upgrade, at /; over long-poll at /lp; MQTT over WebSocket
+// at /mqtt; the page at /; the health report at /healthz.
 type httpService struct {
 	hosts    []string // that requests may be addressed to
 	sockets  http.Handler
 	polls    http.Handler // long-poll, at pollPath and below
 	pollPath string       // empty for none
+	mqtt     http.Handler // MQTT over WebSocket, at mqttPath
+	mqttPath string       // empty for none
 	health   *health
 	metrics  http.HandlerFunc
 	page     http.Handler
@@ -53,7 +56,9 @@ func (s *httpService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case r.URL.Path == "/ws", r.URL.Path == "/" && wantsWebSocket(r):
-		s.upgrade(w, r)
+		s.upgrade(s.sockets, w, r)
+	case s.mqttPath != "" && r.URL.Path == s.mqttPath:
+		s.upgrade(s.mqtt, w, r)
 	case s.pollPath != "" && strings.HasPrefix(r.URL.Path, s.pollPath+"/"):
 		s.polls.ServeHTTP(w, r)
 	case r.URL.Path == "/healthz":
@@ -68,12 +73,12 @@ func (s *httpService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *httpService) upgrade(w http.ResponseWriter, r *http.Request) {
+func (s *httpService) upgrade(sockets http.Handler, w http.ResponseWriter, r *http.Request) {
 	if s.health.stopping() {
 		http.Error(w, "the gateway is stopping", http.StatusServiceUnavailable)
 		return
 	}
-	s.sockets.ServeHTTP(w, r)
+	sockets.ServeHTTP(w, r)
 }
 
 func wantsWebSocket(r *http.Request) bool {

@@ -106,8 +106,7 @@ func (d *door) authenticator(c *Candidate) (Authenticator, *wamp.Error) {
 // maxMethods bounds the methods that are looked at in one HELLO.
 const maxMethods = 16
 
-// authenticate finds out who a client is, and notes it for those who look into
-// the log afterwards. No secret is in there.
+// authenticate finds out who a client is.
 func (r *Router) authenticate(ctx context.Context, d *door, c *Candidate) (realm.Identity, error) {
 	a, fault := d.authenticator(c)
 	if fault != nil {
@@ -116,6 +115,13 @@ func (r *Router) authenticate(ctx context.Context, d *door, c *Candidate) (realm
 	if _, open := a.(anonymous); open {
 		return a.Authenticate(ctx, c)
 	}
+	return r.attempt(ctx, a, c)
+}
+
+// attempt lets a client authenticate by one method, slowed down when too many
+// have failed, and notes it for those who look into the log afterwards. No secret
+// is in there.
+func (r *Router) attempt(ctx context.Context, a Authenticator, c *Candidate) (realm.Identity, error) {
 	var keys []string
 	if c.AuthID != "" { // else it cannot be guessed for: it is a key that names the user
 		keys = append(keys, fmt.Sprintf("user %s %.256s", c.Realm, c.AuthID))

@@ -2,6 +2,9 @@
 // only package that imports it. MQTT 3.1, 3.1.1 and 5 clients connect to it; the
 // bridge's task reaches it without a network, through bridge.Broker.
 //
+// Who clients are and what they may do, an Authority says, which the realm is;
+// the broker's own users are checked here. A client identifier is its user's.
+//
 // The broker keeps its sessions and retained messages in memory. A client's
 // message of QoS 1 or 2 that the bridge's maps concern is acknowledged when the
 // realm has taken it: not acknowledging is the back-pressure.
@@ -17,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -29,11 +31,13 @@ import (
 // Broker is the embedded broker. It implements bridge.Broker.
 type Broker struct {
 	cfg    Config
+	host   Host
 	log    *slog.Logger
 	server *mqtt.Server
 	hook   *hook
 
 	listeners []*listener
+	upgrades  *listener // of the gateway's HTTP service, nil for none
 	serving   atomic.Bool
 	ready     chan struct{}
 	stop      chan struct{} // closed when Run ends
@@ -44,11 +48,11 @@ type Broker struct {
 const takenTimeout = 10 * time.Second
 
 // New makes a broker that does not listen yet.
-func New(cfg Config, log *slog.Logger) (*Broker, error) {
+func New(cfg Config, host Host, log *slog.Logger) (*Broker, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	b := &Broker{cfg: cfg, log: log, ready: make(chan struct{}), stop: make(chan struct{})}
+	b := &Broker{cfg: cfg, host: host, log: log, ready: make(chan struct{}), stop: make(chan struct{})}
 	limits := mqtt.NewDefaultServerCapabilities()
 	limits.MaximumClients = int64(cfg.MaxClients)
 	limits.MaximumPacketSize = uint32(cfg.MaxPacket)
@@ -62,9 +66,9 @@ func New(cfg Config, log *slog.Logger) (*Broker, error) {
 		Capabilities: limits, InlineClient: true, SysTopicResendInterval: 60,
 		Logger: slog.New(quiet{log.Handler()}),
 	})
-	b.hook = &hook{broker: b, users: map[string][32]byte{}}
+	b.hook = &hook{broker: b, users: map[string]user{}, owners: map[string]*owner{}}
 	for _, u := range cfg.Users {
-		b.hook.users[u.Name] = sha256.Sum256([]byte(u.Password))
+		b.hook.users[u.Name] = user{sha256.Sum256([]byte(u.Password)), u.Role}
 	}
 	if err := b.server.AddHook(b.hook, nil); err != nil {
 		return nil, fmt.Errorf("set up the MQTT broker: %w", err)
@@ -77,37 +81,6 @@ func (b *Broker) String() string { return "mqtt broker" }
 
 // Ready is closed when the broker listens.
 func (b *Broker) Ready() <-chan struct{} { return b.ready }
-
-// Listen opens the listeners. Run does it when it was not done before.
-func (b *Broker) Listen() error {
-	if len(b.listeners) > 0 {
-		return nil
-	}
-	for i, address := range b.cfg.Listen {
-		ln, err := net.Listen("tcp", address)
-		if err != nil {
-			for _, l := range b.listeners {
-				_ = l.ln.Close() // the first error is the one to tell
-			}
-			b.listeners = nil
-			return fmt.Errorf("listen for MQTT clients: %w; another broker may use the address: stop it, choose another one, or disable the embedded broker", err)
-		}
-		b.listeners = append(b.listeners, newListener(fmt.Sprintf("tcp%d", i), ln, b))
-	}
-	return nil
-}
-
-// Listens are the addresses of the configuration.
-func (b *Broker) Listens() []string { return b.cfg.Listen }
-
-// Addrs are the addresses that are listened on.
-func (b *Broker) Addrs() []net.Addr {
-	var out []net.Addr
-	for _, l := range b.listeners {
-		out = append(out, l.ln.Addr())
-	}
-	return out
-}
 
 // Run serves until ctx ends and all clients are disconnected. It can be run
 // once.
@@ -127,7 +100,7 @@ func (b *Broker) Run(ctx context.Context) error {
 		return fmt.Errorf("start the MQTT broker: %w", err)
 	}
 	for _, l := range b.listeners {
-		b.log.Info("mqtt broker listening", "address", l.ln.Addr().String(), "anonymous", l.anonymous)
+		b.log.Info("mqtt broker listening", "protocol", l.protocol, "address", l.address, "anonymous", l.anonymous)
 	}
 	close(b.ready)
 	<-ctx.Done()
@@ -145,10 +118,15 @@ func (b *Broker) Run(ctx context.Context) error {
 // Stats are what the broker has counted.
 type Stats struct {
 	Clients  int    // connected now
+	Sessions int    // kept, those of clients that are away included
 	Retained int    // messages kept
+	Waiting  int    // messages of QoS 1 and 2 that clients have not acknowledged
+	Received uint64 // messages
+	Sent     uint64 // messages
 	Dropped  uint64 // messages dropped for slow clients
 	Unkept   uint64 // retained messages beyond the bounds
 	Refused  uint64 // connections refused: credentials, bounds
+	Denied   uint64 // publications, subscriptions and wills that a role may not
 }
 
 // Stats returns the counters.
@@ -156,9 +134,11 @@ func (b *Broker) Stats() Stats {
 	b.hook.mu.Lock()
 	defer b.hook.mu.Unlock()
 	b.hook.recount()
+	info := b.server.Info
 	return Stats{
-		Clients: int(atomic.LoadInt64(&b.server.Info.ClientsConnected)), Retained: b.hook.kept,
-		Dropped: b.hook.dropped.Load(), Unkept: b.hook.unkept.Load(), Refused: b.hook.refused.Load(),
+		Clients: int(atomic.LoadInt64(&info.ClientsConnected)), Sessions: b.server.Clients.Len() - 1, Retained: b.hook.kept,
+		Waiting: int(atomic.LoadInt64(&info.Inflight)), Received: uint64(atomic.LoadInt64(&info.MessagesReceived)), Sent: uint64(atomic.LoadInt64(&info.MessagesSent)),
+		Dropped: b.hook.dropped.Load() + uint64(atomic.LoadInt64(&info.InflightDropped)), Unkept: b.hook.unkept.Load(), Refused: b.hook.refused.Load(), Denied: b.hook.denied.Load(),
 	}
 }
 

@@ -41,7 +41,7 @@ func start(t testing.TB) (*Broker, *record) {
 	rec := &record{}
 	cfg := DefaultConfig()
 	cfg.Listen, cfg.MaxPacket = []string{"127.0.0.1:0"}, 4096
-	b, err := New(cfg, slog.New(slog.NewTextHandler(rec, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	b, err := New(cfg, Host{}, slog.New(slog.NewTextHandler(rec, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,6 @@ package broker
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"log/slog"
 	"slices"
 	"sync"
@@ -20,10 +18,13 @@ import (
 type hook struct {
 	mqtt.HookBase
 	broker *Broker
-	users  map[string][32]byte // SHA-256 of the passwords
+	users  map[string]user
 	conn   atomic.Pointer[conn]
 
-	dropped, unkept, refused atomic.Uint64
+	dropped, unkept, refused, denied atomic.Uint64
+
+	sessions sync.RWMutex // guards owners
+	owners   map[string]*owner
 
 	mu       sync.Mutex
 	kept     int // retained messages of clients and the bridge, at most
@@ -37,56 +38,18 @@ func (h *hook) ID() string { return "postern" }
 // Provides lists what the hook handles.
 func (h *hook) Provides(b byte) bool {
 	return slices.Contains([]byte{
-		mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWillSent, mqtt.OnPublishDropped, mqtt.OnPacketIDExhausted,
+		mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnClientExpired,
+		mqtt.OnACLCheck, mqtt.OnPublish, mqtt.OnWill, mqtt.OnWillSent, mqtt.OnPublishDropped, mqtt.OnPacketIDExhausted,
 	}, b)
-}
-
-// OnConnectAuthenticate decides who may connect.
-func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
-	reason := h.refuse(cl, pk)
-	if reason == "" {
-		return true
-	}
-	h.refused.Add(1)
-	h.tell("refused", "mqtt client refused", "reason", reason, "client", cl.ID, "remote", cl.Net.Remote, "total", h.refused.Load())
-	return false
-}
-
-func (h *hook) refuse(cl *mqtt.Client, pk packets.Packet) string {
-	if cl.ID == mqtt.InlineClientId {
-		return "the client identifier is the broker's own" // it would take its place
-	}
-	if _, known := h.broker.server.Clients.Get(cl.ID); !known && h.broker.server.Clients.Len() > h.broker.cfg.MaxClients {
-		return "too many sessions"
-	}
-	anonymous := false
-	for _, l := range h.broker.listeners {
-		anonymous = anonymous || l.id == cl.Net.Listener && l.anonymous
-	}
-	name := string(pk.Connect.Username)
-	if anonymous && (name == "" || len(h.users) == 0) {
-		return ""
-	}
-	if name == "" {
-		return "no user name"
-	}
-	want, known := h.users[name]
-	got := sha256.Sum256(pk.Connect.Password)
-	if subtle.ConstantTimeCompare(want[:], got[:]) != 1 || !known {
-		return "wrong user name or password"
-	}
-	return ""
-}
-
-// OnACLCheck keeps clients from publishing to "$" topics, which are the
-// broker's own.
-func (h *hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
-	return !write || topic == "" || topic[0] != '$'
 }
 
 // OnPublish passes a client's message to the bridge. One that must arrive is
 // acknowledged, and goes to other clients, when the realm has taken it.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	aliased := pk.Properties.TopicAliasFlag // and has not been looked at
+	if !cl.Net.Inline && (!h.pace(cl) || pk.TopicName == "" || aliased && !h.OnACLCheck(cl, pk.TopicName, true)) {
+		return pk, packets.ErrRejectPacket
+	}
 	if pk.FixedHeader.Retain && !h.keep(pk) {
 		h.unkept.Add(1)
 		h.tell("unkept", "mqtt message not retained: there are too many", "topic", pk.TopicName, "total", h.unkept.Load())
@@ -128,7 +91,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 // OnWillSent passes a client's last will to the bridge.
 func (h *hook) OnWillSent(_ *mqtt.Client, pk packets.Packet) {
 	c := h.conn.Load()
-	if c == nil {
+	if c == nil || pk.TopicName == "" {
 		return
 	}
 	if qos, wanted := c.wants(pk.TopicName); wanted {

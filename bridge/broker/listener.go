@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/listeners"
 
 	"github.com/postern-iot/postern/bridge"
+	"github.com/postern-iot/postern/wamp/transport"
 )
 
 const (
@@ -23,13 +26,18 @@ const (
 	acceptWait = 50 * time.Millisecond // after a temporary error
 )
 
-// listener accepts connections. The library's own would allocate what a packet
-// claims before anybody is authenticated, wait for CONNECT without end, stop
-// for good at a temporary error, and end the process at a panic.
+// listener takes connections, from a socket or of HTTP requests. The library's
+// own would allocate what a packet claims before anybody is authenticated, wait
+// for CONNECT without end, stop for good at a temporary error, and end the
+// process at a panic.
 type listener struct {
 	id        string
-	ln        net.Listener
+	address   string
+	protocol  string       // tcp, tls, ws, wss or unix
+	ln        net.Listener // nil where requests come from the gateway's HTTP service
+	server    *http.Server // takes requests from ln, for WebSocket; nil for none
 	anonymous bool
+	authority Authority
 	log       *slog.Logger
 	maxPacket int
 	maxConns  int
@@ -37,16 +45,17 @@ type listener struct {
 	stop chan struct{}
 	wg   sync.WaitGroup // Serve, and the clients
 
-	mu     sync.Mutex
-	closed bool
-	conns  map[net.Conn]struct{}
+	mu        sync.Mutex
+	closed    bool
+	establish listeners.EstablishFn // once Serve is called
+	conns     map[net.Conn]struct{}
 }
 
-func newListener(id string, ln net.Listener, b *Broker) *listener {
+func (b *Broker) newListener(protocol, address string, ln net.Listener, anonymous bool) *listener {
 	return &listener{
-		id: id, ln: ln, anonymous: b.cfg.anonymousAt(ln.Addr().String()), log: b.log,
-		maxPacket: b.cfg.MaxPacket, maxConns: b.cfg.MaxClients + silentMost, stop: make(chan struct{}),
-		conns: map[net.Conn]struct{}{},
+		id: fmt.Sprintf("%s%d", protocol, len(b.listeners)), address: address, protocol: protocol, ln: ln, anonymous: anonymous,
+		authority: b.host.Authority, log: b.log, maxPacket: b.cfg.MaxPacket, maxConns: b.cfg.MaxClients + silentMost,
+		stop: make(chan struct{}), conns: map[net.Conn]struct{}{},
 	}
 }
 
@@ -60,14 +69,29 @@ func (l *listener) Init(*slog.Logger) error {
 func (l *listener) ID() string { return l.id }
 
 // Address is the address that is listened on.
-func (l *listener) Address() string { return l.ln.Addr().String() }
+func (l *listener) Address() string { return l.address }
 
-// Protocol is "tcp".
-func (l *listener) Protocol() string { return "tcp" }
+// Protocol is what is spoken below MQTT.
+func (l *listener) Protocol() string { return l.protocol }
 
-// Serve accepts until Close.
+// Serve takes connections until Close.
 func (l *listener) Serve(establish listeners.EstablishFn) {
 	defer l.wg.Done()
+	l.mu.Lock()
+	l.establish = establish
+	l.mu.Unlock()
+	switch {
+	case l.server != nil:
+		if err := l.server.Serve(l.ln); !errors.Is(err, http.ErrServerClosed) {
+			l.log.Error("mqtt over WebSocket cannot be served any more", "address", l.address, "error", err)
+		}
+	case l.ln != nil:
+		l.accept()
+	}
+	<-l.stop
+}
+
+func (l *listener) accept() {
 	for {
 		c, err := l.ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -82,24 +106,62 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 				return
 			}
 		}
-		if !l.add(c) {
-			_ = c.Close() // refused
-			continue
+		state := func() *tls.ConnectionState { return nil }
+		if secure, ok := c.(*tls.Conn); ok {
+			state = func() *tls.ConnectionState {
+				s := secure.ConnectionState()
+				return &s
+			}
 		}
-		l.wg.Go(func() {
-			defer l.remove(c)
-			l.serve(c, establish)
-		})
+		if !l.take(c, state) {
+			_ = c.Close() // refused
+		}
 	}
 }
 
-func (l *listener) add(c net.Conn) bool {
+// upgrade makes MQTT clients of HTTP requests.
+func (l *listener) upgrade(ws transport.WebSocket) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l.mu.Lock()
+		serving := l.establish != nil && !l.closed
+		l.mu.Unlock()
+		if !serving {
+			http.Error(w, "the MQTT broker is not there", http.StatusServiceUnavailable)
+			return
+		}
+		c, err := ws.UpgradeStream(w, r, "mqtt")
+		if err != nil {
+			l.log.Debug("no MQTT over WebSocket", "remote", r.RemoteAddr, "reason", err.Error())
+			return
+		}
+		if !l.take(c, func() *tls.ConnectionState { return r.TLS }) {
+			_ = c.Close() // refused
+		}
+	})
+}
+
+// take serves a connection; false when there are too many.
+func (l *listener) take(c net.Conn, state func() *tls.ConnectionState) bool {
+	release := func() {}
+	if l.authority != nil {
+		var ok bool
+		if release, ok = l.authority.Admit(c.RemoteAddr()); !ok {
+			return false
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || len(l.conns) >= l.maxConns {
+	if l.closed || l.establish == nil || len(l.conns) >= l.maxConns {
+		release()
 		return false
 	}
 	l.conns[c] = struct{}{}
+	establish := l.establish
+	l.wg.Go(func() {
+		defer l.remove(c)
+		defer release()
+		l.serve(&peer{Guard: bridge.Guard{Conn: c, First: helloLimit, Max: l.maxPacket}, listener: l, tls: state}, establish)
+	})
 	return true
 }
 
@@ -109,19 +171,34 @@ func (l *listener) remove(c net.Conn) {
 	delete(l.conns, c)
 }
 
-func (l *listener) serve(c net.Conn, establish listeners.EstablishFn) {
+// peer is a client's connection, and what is known of who it is.
+type peer struct {
+	bridge.Guard
+	listener *listener
+	tls      func() *tls.ConnectionState
+
+	// Of the client's reader only.
+	leave func()    // gives up the client identifier
+	next  time.Time // when the next message may come
+}
+
+func (l *listener) serve(p *peer, establish listeners.EstablishFn) {
+	remote := p.RemoteAddr().String()
 	defer func() {
+		if p.leave != nil {
+			p.leave()
+		}
 		if v := recover(); v != nil {
-			_ = c.Close() // the client sees that
-			l.log.Error("mqtt client ended by a panic", "remote", c.RemoteAddr().String(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			_ = p.Close() // the client sees that
+			l.log.Error("mqtt client ended by a panic", "remote", remote, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 		}
 	}()
-	if err := c.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
-		_ = c.Close() // gone already
+	if err := p.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+		_ = p.Close() // gone already
 		return
 	}
-	err := establish(l.id, &bridge.Guard{Conn: c, First: helloLimit, Max: l.maxPacket})
-	l.log.Debug("mqtt client gone", "remote", c.RemoteAddr().String(), "reason", err)
+	err := establish(l.id, p)
+	l.log.Debug("mqtt client gone", "remote", remote, "reason", err)
 }
 
 // Close stops accepting, and disconnects the clients: orderly those that are
@@ -135,7 +212,12 @@ func (l *listener) Close(disconnect listeners.CloseFn) {
 		return
 	}
 	close(l.stop)
-	_ = l.ln.Close() // Serve sees that
+	if l.server != nil {
+		_ = l.server.Close() // Serve sees that
+	}
+	if l.ln != nil {
+		_ = l.ln.Close() // Serve sees that
+	}
 	disconnect(l.id)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -195,11 +195,12 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 		report("listen.unix.mode", fmt.Sprintf("%04o makes no sense for a socket", uint32(c.Listen.Unix.Mode)), "write 0600, 0660 or 0666")
 	}
 	if c.MQTT.Enabled {
-		for i, a := range c.MQTT.Listen {
+		c.MQTT.Each(func(path, a string) {
 			if _, _, err := net.SplitHostPort(a); err == nil { // else the broker's own rule says so
-				address(fmt.Sprintf("mqtt.listen[%d]", i), a)
+				address("mqtt."+path, a)
 			}
-		}
+		})
+		c.validateMQTT(report)
 	}
 	if !slices.ContainsFunc(c.Router.Realms, func(r router.RealmConfig) bool { return r.Name == c.HomeRealm() }) {
 		report("realm", fmt.Sprintf("there is no realm %q", c.Realm), "use the name of an entry of realms, or leave it out")
@@ -208,8 +209,8 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 	c.validateCalls(report)
 }
 
-// validateCalls checks that commands from MQTT have a role that is there.
-func (c *Config) validateCalls(report func(path, problem, hint string)) {
+// homeRoles are the roles of the realm of the devices and the bridge.
+func (c *Config) homeRoles() []string {
 	roles := []string{router.RoleTrusted}
 	for _, r := range c.Router.Realms {
 		if r.Name == c.HomeRealm() {
@@ -218,16 +219,30 @@ func (c *Config) validateCalls(report func(path, problem, hint string)) {
 			}
 		}
 	}
+	return roles
+}
+
+// validateCalls checks that commands from MQTT have a role that is there.
+func (c *Config) validateCalls(report func(path, problem, hint string)) {
 	for i, h := range c.Bridge.HomeAssistant {
-		if h.Role != "" && !slices.Contains(roles, h.Role) {
-			report(fmt.Sprintf("bridge.homeassistant[%d].role", i), fmt.Sprintf("the realm has no role %q", h.Role), "there are: "+strings.Join(roles, ", "))
-			roles = append(roles, h.Role) // said once: its commands are among the calls
-		}
+		c.validateRole(fmt.Sprintf("bridge.homeassistant[%d].role", i), h.Role, report)
 	}
 	for i, call := range c.Bridge.Calls {
-		if call.Role != "" && !slices.Contains(roles, call.Role) {
-			report(fmt.Sprintf("bridge.calls[%d].role", i), fmt.Sprintf("the realm has no role %q", call.Role), "there are: "+strings.Join(roles, ", "))
-		}
+		c.validateRole(fmt.Sprintf("bridge.calls[%d].role", i), call.Role, report)
+	}
+}
+
+// validateMQTT checks that users of the broker have a role that is there.
+func (c *Config) validateMQTT(report func(path, problem, hint string)) {
+	c.validateRole("mqtt.anonymous_role", c.MQTT.AnonymousRole, report)
+	for i, u := range c.MQTT.Users {
+		c.validateRole(fmt.Sprintf("mqtt.users[%d].role", i), u.Role, report)
+	}
+}
+
+func (c *Config) validateRole(path, role string, report func(path, problem, hint string)) {
+	if roles := c.homeRoles(); role != "" && !slices.Contains(roles, role) {
+		report(path, fmt.Sprintf("the realm has no role %q", role), "there are: "+strings.Join(roles, ", "))
 	}
 }
 
@@ -264,20 +279,21 @@ func validPort(port string) bool {
 func (c *Config) Remote() []string {
 	var out []string
 	for _, a := range slices.Concat(c.Listen.HTTP.Addresses, c.Listen.RawSocket.Addresses) {
-		if !loopback(a) {
+		if IsRemote(a) {
 			out = append(out, a)
 		}
 	}
 	return out
 }
 
-func loopback(address string) bool {
+// IsRemote reports whether other machines may reach what listens on an address.
+func IsRemote(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return false
+		return true
 	}
 	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return host != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
 // hostname is the machine's name as it may stand in topics, URIs and client

@@ -9,6 +9,7 @@ import (
 
 	"github.com/postern-iot/postern/devices"
 	"github.com/postern-iot/postern/gateway/config/strict"
+	"github.com/postern-iot/postern/wamp/transport"
 )
 
 // readBounded reads a file of which no more than a config may have is of use.
@@ -59,6 +60,9 @@ func parse(name string, text []byte, dir string, table *devices.Table) (cfg *Con
 		t := &cfg.Bridge.Brokers[i].TLS
 		t.CA, t.Cert, t.Key = within(dir, t.CA), within(dir, t.Cert), within(dir, t.Key)
 	}
+	for _, t := range []*transport.TLS{&cfg.MQTT.TLS.TLS, &cfg.MQTT.WebSocket.TLS} {
+		t.Cert, t.Key, t.ClientCA = within(dir, t.Cert), within(dir, t.Key), within(dir, t.ClientCA)
+	}
 	for i := range cfg.Router.Realms {
 		a := &cfg.Router.Realms[i].Auth
 		a.UsersFile = within(dir, a.UsersFile)
@@ -74,7 +78,12 @@ func (c *Config) complete() {
 	c.addPresets()
 	c.Bridge.AddDiscovery(strings.ReplaceAll(c.Devices.Prefix, "{hostname}", hostname()))
 	if c.MQTT.Enabled { // so that an entry which reaches it is seen as a loop, where it is written
-		c.Bridge.EmbeddedAt = c.MQTT.Listen
+		c.Bridge.EmbeddedAt = c.MQTT.Networks()
+	}
+	for _, r := range c.Router.Realms {
+		if a := r.Auth; r.Name == c.HomeRealm() {
+			c.MQTT.RealmUsers = a.UsersFile != "" || len(a.Users) > 0 || len(a.Dynamic) > 0
+		}
 	}
 }
 

@@ -43,8 +43,8 @@ func (c *webSocketConn) frameIn() ([]byte, error) {
 		}
 		if h.kind != wsMore && (h.kind == websocket.BinaryMessage) != c.binary {
 			c.code.Store(websocket.CloseUnsupportedData)
-			return nil, fmt.Errorf("%w: a %s frame, but %s is sent in %s frames", ErrFraming,
-				frameNames[!c.binary], c.info.Codec.Name(), frameNames[c.binary])
+			return nil, fmt.Errorf("%w: a %s frame, where %s frames are expected", ErrFraming,
+				frameNames[!c.binary], frameNames[c.binary])
 		}
 		part, err := c.source.take(int(h.size))
 		if err != nil {

@@ -3,7 +3,6 @@ package transport
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -85,42 +84,22 @@ func validateTimes(report func(path, problem, hint string), interval, timeout, w
 // The first subprotocol that the client offers and we know decides the codec.
 // A request without Origin comes from no browser and is accepted.
 func (ws *WebSocket) Upgrade(w http.ResponseWriter, r *http.Request) (Conn, error) {
-	refuse := func(status int, err error) (Conn, error) {
-		http.Error(w, err.Error(), status)
-		return nil, fmt.Errorf("refused WebSocket request: %w", err)
-	}
-	if !websocket.IsWebSocketUpgrade(r) {
-		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set("Upgrade", "websocket")
-		return refuse(http.StatusUpgradeRequired, errors.New("this address speaks WAMP over WebSocket, and the request is no WebSocket handshake"))
-	}
-	if err := CheckHost(r, ws.AllowedHosts); err != nil {
-		return refuse(http.StatusForbidden, err)
-	}
-	if err := checkOrigin(r, ws.Origins); err != nil {
-		return refuse(http.StatusForbidden, err)
+	if err := ws.check(w, r, "WAMP"); err != nil {
+		return nil, err
 	}
 	c, subprotocol := chooseSubprotocol(r)
 	if c == nil {
-		return refuse(http.StatusBadRequest, fmt.Errorf("no known WebSocket subprotocol among %q: offer one of %s",
+		return nil, refuseUpgrade(w, http.StatusBadRequest, fmt.Errorf("no known WebSocket subprotocol among %q: offer one of %s",
 			r.Header.Values("Sec-Websocket-Protocol"), subprotocols()))
 	}
 	conn := &webSocketConn{}
-	upgrader := websocket.Upgrader{
-		HandshakeTimeout: handshakeTimeout,
-		WriteBufferPool:  noBuffers{}, // nothing is written through the library
-		CheckOrigin:      func(*http.Request) bool { return true },
-		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
-			http.Error(w, reason.Error(), status)
-		},
-	}
 	header := http.Header{"Sec-Websocket-Protocol": {subprotocol}}
 	if cookies := w.Header().Values("Set-Cookie"); len(cookies) > 0 {
 		header["Set-Cookie"] = cookies
 	}
-	wire, err := upgrader.Upgrade(w, r, header)
+	wire, err := upgrade(w, r, header)
 	if err != nil {
-		return nil, fmt.Errorf("refused WebSocket request: %w", err)
+		return nil, err
 	}
 	conn.info = Info{Transport: "websocket", Codec: c, TLS: r.TLS, Header: lasting(r.Header)}
 	conn.batched = strings.HasSuffix(subprotocol, batchSuffix)
@@ -144,6 +123,44 @@ func lasting(h http.Header) http.Header {
 		}
 	}
 	return out
+}
+
+// check refuses requests that are no handshake, or come from elsewhere.
+func (ws *WebSocket) check(w http.ResponseWriter, r *http.Request, protocol string) error {
+	if !websocket.IsWebSocketUpgrade(r) {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "websocket")
+		return refuseUpgrade(w, http.StatusUpgradeRequired, fmt.Errorf("this address speaks %s over WebSocket, and the request is no WebSocket handshake", protocol))
+	}
+	if err := CheckHost(r, ws.AllowedHosts); err != nil {
+		return refuseUpgrade(w, http.StatusForbidden, err)
+	}
+	if err := checkOrigin(r, ws.Origins); err != nil {
+		return refuseUpgrade(w, http.StatusForbidden, err)
+	}
+	return nil
+}
+
+func refuseUpgrade(w http.ResponseWriter, status int, err error) error {
+	http.Error(w, err.Error(), status)
+	return fmt.Errorf("refused WebSocket request: %w", err)
+}
+
+// upgrade does the handshake of a request that has been checked.
+func upgrade(w http.ResponseWriter, r *http.Request, header http.Header) (*websocket.Conn, error) {
+	upgrader := websocket.Upgrader{
+		HandshakeTimeout: handshakeTimeout,
+		WriteBufferPool:  noBuffers{}, // nothing is written through the library
+		CheckOrigin:      func(*http.Request) bool { return true },
+		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+			http.Error(w, reason.Error(), status)
+		},
+	}
+	wire, err := upgrader.Upgrade(w, r, header)
+	if err != nil {
+		return nil, fmt.Errorf("refused WebSocket request: %w", err)
+	}
+	return wire, nil
 }
 
 // chooseSubprotocol takes the first offered one that is known.
