@@ -42,7 +42,7 @@ func BenchmarkEmit(b *testing.B) {
 	at := time.Date(2025, 6, 1, 12, 0, 0, 0, time.UTC)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		r.Emit("level", i&1 == 0, Sample{Time: at})
+		r.Emit("level", i&1 == 0, Sample{Time: at, Edge: Edge{Seq: int64(i) + 1, Clock: time.Duration(i) * time.Millisecond}})
 		e, ok, _ := d.next()
 		if !ok {
 			b.Fatal("nothing to publish")
@@ -51,6 +51,30 @@ func BenchmarkEmit(b *testing.B) {
 			b.Fatal(err)
 		}
 		<-p.r.(*encodingRealm).sent
+	}
+}
+
+// An edge costs what its event is made of and no more: its time as text, its
+// encoding, and the list that the encoding is handed.
+func TestEdgeAllocations(t *testing.T) {
+	h := testHost(t, DefaultConfig(), map[string]*scripted{"a": {readings: []Reading{{Name: "level", Type: "bool"}}}})
+	d := h.devices[0]
+	r := &run{d: d, ctx: context.Background()}
+	p := &publisher{d: d, r: &encodingRealm{newFakeRealm(), make(chan struct{}, 1)}, kwargs: make(wamp.Dict, 8)}
+	p.look()
+	d.next() // the state
+	seq := int64(0)
+	allocs := testing.AllocsPerRun(1000, func() {
+		seq++
+		r.Emit("level", seq&1 == 0, Sample{Time: time.Unix(1_700_000_000, seq), Edge: Edge{Seq: seq << 32, Clock: time.Duration(seq) << 32}})
+		e, _, _ := d.next()
+		if err := p.send(context.Background(), &e); err != nil {
+			t.Fatal(err)
+		}
+		<-p.r.(*encodingRealm).sent
+	})
+	if allocs > 3 {
+		t.Errorf("%v allocations", allocs)
 	}
 }
 

@@ -148,6 +148,17 @@ type Sample struct {
 	// Extra keyword arguments of the event, such as an edge's sequence number;
 	// the host's own (unit, time, seq, quality, reason) come before them.
 	Extra wamp.Dict
+	// Edge is set for the change of a line.
+	Edge Edge
+}
+
+// Edge is what is known of a line's change beside its level and time. Its event
+// has it as the keyword arguments edge_seq, edge_dropped and edge_clock. It
+// costs no allocation, as Extra does.
+type Edge struct {
+	Seq     int64         // counts the line's edges from 1; 0 for none
+	Dropped int64         // how many of them were not emitted until now
+	Clock   time.Duration // since boot, to be subtracted from another edge's
 }
 
 // Reading describes one value that a device measures.

@@ -84,7 +84,16 @@ func (f *fakeRealm) publish(ctx context.Context, topic string, args wamp.List, k
 			return err
 		}
 	}
-	f.events = append(f.events, published{topic, slices.Clone(args), maps.Clone(kwargs), retain})
+	kwargs = maps.Clone(kwargs)
+	for k, v := range kwargs {
+		switch v := v.(type) {
+		case *int64:
+			kwargs[k] = *v
+		case *string:
+			kwargs[k] = *v
+		}
+	}
+	f.events = append(f.events, published{topic, slices.Clone(args), kwargs, retain})
 	f.order = append(f.order, "event "+topic)
 	return nil
 }

@@ -48,7 +48,7 @@ func (r *run) Emit(reading string, value any, s Sample) {
 	if value == nil {
 		err = errNoValue
 	}
-	e := entry{slot: slot, value: v, time: s.Time, extra: s.Extra, quality: QualityGood}
+	e := entry{slot: slot, value: v, time: s.Time, extra: s.Extra, edge: s.Edge, quality: QualityGood}
 	if err != nil {
 		e.value, e.quality, e.reason = nil, QualityBad, err.Error()
 	}

@@ -16,7 +16,7 @@ type realm interface {
 	// done is closed when the session has ended for good.
 	done() <-chan struct{}
 	err() error
-	// publish must not keep args and kwargs.
+	// publish must not keep args and kwargs, nor what they point to.
 	publish(ctx context.Context, topic string, args wamp.List, kwargs wamp.Dict, retain bool) error
 	// subscribe calls f, which must not block, with the arguments of events.
 	subscribe(ctx context.Context, topic string, f func(wamp.List)) error
@@ -70,13 +70,16 @@ var (
 	bad       any = string(QualityBad)
 )
 
-// publisher sends one device's events. Its args and kwargs are used again for
-// every event, so that one costs no more than its encoding.
+// publisher sends one device's events. Its args, its kwargs and what they point
+// to are used again for every event, so that one costs no more than its encoding.
 type publisher struct {
 	d      *hosted
 	r      realm
 	args   [1]any
 	kwargs wamp.Dict
+	seq    int64
+	stamp  string
+	edge   [3]int64
 	joined wamp.ID // the session that knows the device, 0 for none
 	failed bool    // the last event could not be sent
 }
@@ -149,10 +152,15 @@ func (p *publisher) send(ctx context.Context, e *entry) error {
 	for k, v := range e.extra {
 		p.kwargs[k] = v
 	}
+	if e.edge.Seq > 0 {
+		p.edge = [3]int64{e.edge.Seq, e.edge.Dropped, int64(e.edge.Clock)}
+		p.kwargs["edge_seq"], p.kwargs["edge_dropped"], p.kwargs["edge_clock"] = &p.edge[0], &p.edge[1], &p.edge[2]
+	}
 	p.args[0] = e.value
+	p.seq, p.stamp = e.seq, stamp(e.time)
 	p.kwargs["unit"] = p.d.units[e.slot]
-	p.kwargs["time"] = stamp(e.time)
-	p.kwargs["seq"] = e.seq
+	p.kwargs["time"] = &p.stamp
+	p.kwargs["seq"] = &p.seq
 	switch e.quality {
 	case QualityGood:
 		p.kwargs["quality"] = good

@@ -22,6 +22,7 @@ type entry struct {
 	quality Quality
 	reason  string // why quality is not good
 	extra   wamp.Dict
+	edge    Edge
 }
 
 // queue is a ring of entries, bounded, that grows as it fills and gives its

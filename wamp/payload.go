@@ -47,12 +47,14 @@ func NewPayload(enc Encoding, args List, kwargs Dict) (Payload, error) {
 	if args == nil {
 		args = List{}
 	}
-	var err error
-	if p.Args, err = enc.AppendValue(nil, args); err != nil {
+	// One buffer that is most likely large enough holds both.
+	buf, err := enc.AppendValue(make([]byte, 0, 16*len(args)+32*len(kwargs)+16), args)
+	if err != nil {
 		return Payload{}, fmt.Errorf("encode arguments as %s: %w", enc.Name(), err)
 	}
+	p.Args = buf[:len(buf):len(buf)]
 	if len(kwargs) > 0 {
-		if p.KwArgs, err = enc.AppendValue(nil, kwargs); err != nil {
+		if p.KwArgs, err = enc.AppendValue(buf[len(buf):], kwargs); err != nil {
 			return Payload{}, fmt.Errorf("encode keyword arguments as %s: %w", enc.Name(), err)
 		}
 	}

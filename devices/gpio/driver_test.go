@@ -34,11 +34,11 @@ func (o *outlet) Fault(reading string, reason error) { o.say("fault:" + reading)
 
 func (o *outlet) Emit(reading string, value any, s devices.Sample) {
 	text := fmt.Sprintf("%s=%v", reading, value)
-	if seq, ok := s.Extra["edge_seq"]; ok {
-		text += fmt.Sprintf("#%d", seq)
+	if s.Edge.Seq > 0 {
+		text += fmt.Sprintf("#%d", s.Edge.Seq)
 	}
-	if dropped, _ := s.Extra["edge_dropped"].(int64); dropped > 0 {
-		text += fmt.Sprintf("-%d", dropped)
+	if s.Edge.Dropped > 0 {
+		text += fmt.Sprintf("-%d", s.Edge.Dropped)
 	}
 	o.say(text)
 	o.mu.Lock()
@@ -320,7 +320,7 @@ func TestSimulatedInput(t *testing.T) {
 		in.mu.Lock()
 		a, z := in.samples[1], in.samples[2]
 		in.mu.Unlock()
-		if a.Time.IsZero() || z.Extra["edge_clock"].(int64) < a.Extra["edge_clock"].(int64) {
+		if a.Time.IsZero() || z.Edge.Clock < a.Edge.Clock {
 			t.Errorf("%+v %+v", a, z)
 		}
 		// An output wins.

@@ -269,9 +269,7 @@ func (f *edgeFlow) take(e Event) {
 }
 
 func (f *edgeFlow) emit(e Event) {
-	f.out.Emit(levelReading.Name, e.Rising, devices.Sample{Time: e.Time, Extra: wamp.Dict{
-		"edge_seq":     int64(e.Seq),
-		"edge_dropped": int64(e.Dropped + f.skipped),
-		"edge_clock":   int64(e.Clock),
+	f.out.Emit(levelReading.Name, e.Rising, devices.Sample{Time: e.Time, Edge: devices.Edge{
+		Seq: int64(e.Seq), Dropped: int64(e.Dropped + f.skipped), Clock: e.Clock,
 	}})
 }

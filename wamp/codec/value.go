@@ -22,6 +22,18 @@ func (w *writer) value(v any, depth int) {
 		w.bool(v)
 	case string:
 		w.string(v)
+	case *string: // these two are of one who sends often, without a box for each value
+		if v == nil {
+			w.null()
+		} else {
+			w.string(*v)
+		}
+	case *int64:
+		if v == nil {
+			w.null()
+		} else {
+			w.int(*v)
+		}
 	case []byte:
 		w.binary(v)
 	case time.Time:
