@@ -34,6 +34,7 @@ func Modbus() devices.Driver {
 			"if nothing answers, swap them. A USB adapter switches its direction itself; a transceiver on the board's own port may need `rs485`.\n\n" +
 			"**Registers** are read in groups: neighbours, and those not further apart than `max_gap`, with one request. Addresses are those of the request, from 0: a manual's 40001 is " +
 			"address 0 of `holding`. The procedure `set_<name>` writes one whose `access` is `read-write` or `write`, between `min` and `max`; with `verify` it reads it back. " +
+			"What has a `safe` value gets it at start, when the gateway stops, and when `control` says that nobody commands it any more. " +
 			"What the unit refuses is `postern.error.modbus_exception` with the keywords `code`, `function` and `unit`; of a reading it makes a fault.\n\n" +
 			"Answers carry no number, so one that comes too late could be taken for that to another request to the same unit: after one without an answer the unit is not read for another `timeout`. " +
 			"Choose it longer than the unit ever takes.\n\n" + simDoc + " Its units hold the registers that the configuration names, and keep what is written.",
@@ -49,9 +50,9 @@ func Modbus() devices.Driver {
 			if m.Port == simPort { // each has a line of its own
 				sim := newSlave()
 				sim.attach(m)
-				return newModbus(m, newPool(func(l *Line) (port, error) { return l.open(sim.serve) })), nil
+				return newUnit(m, newPool(func(l *Line) (port, error) { return l.open(sim.serve) })), nil
 			}
-			return newModbus(m, ports), nil
+			return newUnit(m, ports), nil
 		},
 	}
 }
@@ -79,6 +80,32 @@ type modbus struct {
 
 func newModbus(p *ModbusParams, pool *pool) *modbus {
 	return &modbus{params: p, pool: pool, budget: budget{rate: p.WriteRate}}
+}
+
+// actuator is a unit with safe values.
+type actuator struct{ *modbus }
+
+// Release implements devices.Releaser. A command that is on its way meanwhile
+// is undone by the host.
+func (a actuator) Release() error { return a.Halt() }
+
+func newUnit(p *ModbusParams, pool *pool) devices.Device {
+	m := newModbus(p, pool)
+	if len(m.safe()) > 0 {
+		return actuator{m}
+	}
+	return m
+}
+
+// safe are the registers with a safe value.
+func (m *modbus) safe() []*ModbusRegister {
+	var all []*ModbusRegister
+	for i := range m.params.Registers {
+		if r := &m.params.Registers[i]; r.Safe != nil && r.writes() {
+			all = append(all, r)
+		}
+	}
+	return all
 }
 
 // Readings implements devices.Device.
@@ -141,12 +168,7 @@ func (r *ModbusRegister) limits() string {
 
 // Halt implements devices.Device: it writes the safe values.
 func (m *modbus) Halt() error {
-	var all []*ModbusRegister
-	for i := range m.params.Registers {
-		if r := &m.params.Registers[i]; r.Safe != nil && r.writes() {
-			all = append(all, r)
-		}
-	}
+	all := m.safe()
 	if len(all) == 0 {
 		return nil
 	}

@@ -177,6 +177,17 @@ func TestModbusReadsAndWrites(t *testing.T) {
 		if have := r.take(); !strings.Contains(have, "relay=true limit=21.5 total=70000") {
 			t.Errorf("%s", have)
 		}
+		// Its controller is gone: the safe values, and it serves on.
+		u.requests()
+		if err := (actuator{r.modbus}).Release(); err != nil {
+			t.Error(err)
+		}
+		if have := u.requests(); have != "070600100000 070300100001 070500030000" {
+			t.Errorf("release sent %s", have)
+		}
+		if v, err := call(t, r.modbus, "set_relay", true); err != nil || v != true {
+			t.Errorf("set after release: %v, %v", v, err)
+		}
 		// The unit does not keep what is written.
 		u.set(func(request, answer []byte) [][]byte {
 			if request[1] == fcWriteRegister {
