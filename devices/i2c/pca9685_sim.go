@@ -7,6 +7,9 @@ type pcaModel struct {
 	ptr byte
 }
 
+// pcaAllLED is the first of four registers, which the kernel's driver writes.
+const pcaAllLED = 0xFA
+
 func newPCA9685Model() *pcaModel {
 	m := &pcaModel{}
 	m.mem[pcaMode1], m.mem[pcaMode2], m.mem[pcaPrescale] = 0x11, 0x04, 0x1E
@@ -27,6 +30,11 @@ func (m *pcaModel) write(p []byte) bool {
 	for _, v := range p[1:] {
 		if m.ptr != pcaPrescale || m.mem[pcaMode1]&pcaSleep != 0 { // "writes to PRE_SCALE are blocked when SLEEP is 0"
 			m.mem[m.ptr] = v
+		}
+		if all := m.ptr - pcaAllLED; all < 4 && m.ptr >= pcaAllLED { // "ALL_LED": loads those of all channels
+			for ch := range byte(16) {
+				m.mem[pcaLED0+4*ch+all] = v
+			}
 		}
 		m.step()
 	}

@@ -4,7 +4,10 @@ package i2c
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/postern-iot/postern/devices"
 	"github.com/postern-iot/postern/devices/gpio"
+	"github.com/postern-iot/postern/devices/pwm"
 	"github.com/postern-iot/postern/test/vm/tinyusb"
 )
 
@@ -114,17 +118,20 @@ func TestVMBus(t *testing.T) {
 	}
 }
 
-// An expander's lines under the gpio drivers, over the kernel's bus.
+// An expander's lines under the gpio drivers, over the kernel's bus. Its
+// interrupt is wired to a line of the machine: nothing is seen at an interval
+// here.
 func TestVMExpander(t *testing.T) {
 	a := tinyusb.Plug(t)
 	m := newMCP23017Model()
+	m.irq = interruptOn(t, 22)
 	a.Set(0x20, wired{m})
 	tinyusb.Await(t, true)
 	chips := gpio.NewChips()
 	b := bench{t, append(gpio.Drivers(chips), Drivers(chips)...)}
 	e := start(t, b.open("mcp23017", func(p any) {
 		x := p.(*MCP23017Params)
-		x.Bus, x.Interval = "tiny-usb", 20*time.Millisecond
+		x.Bus, x.Interval, x.Interrupt = "tiny-usb", time.Minute, "GPIO22"
 	}))
 	e.until("ready")
 	pump := b.open("gpio-output", func(p any) {
@@ -151,6 +158,13 @@ func TestVMExpander(t *testing.T) {
 	in.until("level=false")
 	a.Do(func() { m.drive(0, true); m.drive(0, false) })
 	in.until("level=true level=false")
+	begin := time.Now()
+	const edges = 100
+	for i := range edges {
+		a.Do(func() { m.drive(0, i%2 == 0) })
+		in.until(fmt.Sprintf("level=%v", i%2 == 0))
+	}
+	t.Logf("%d edges, each seen by the interrupt, %v each on the whole", edges, (time.Since(begin) / edges).Round(10*time.Microsecond))
 	for _, r := range []*running{in, out} {
 		if err := r.stop(); err != nil {
 			t.Error(err)
@@ -160,9 +174,117 @@ func TestVMExpander(t *testing.T) {
 		t.Errorf("halted: %v, the line is high: %v", err, high())
 	}
 	a.Unplug()
+	m.irq(true) // nobody asks it any more but for this
 	if err := <-e.result; err == nil {
 		t.Error("the expander does not notice that its bus is gone")
 	}
 	<-a.Done
 	tinyusb.Await(t, false)
+}
+
+// interruptOn is a chip's open-drain output that is wired to a line of the
+// machine.
+func interruptOn(t *testing.T, line int) func(low bool) {
+	t.Helper()
+	f, err := os.OpenFile(fmt.Sprintf("%s/sim_gpio%d/pull", os.Getenv("SIM_PI"), line), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	set := func(low bool) {
+		word := "pull-up"
+		if low {
+			word = "pull-down"
+		}
+		if _, err := f.WriteAt([]byte(word), 0); err != nil {
+			t.Error(err)
+		}
+	}
+	set(false)
+	return set
+}
+
+// The kernel's own driver of a PCA9685 makes PWM channels of it, which the
+// drivers pwm and servo use; the model shows what the chip would give.
+func TestVMKernelPWM(t *testing.T) {
+	a := tinyusb.Plug(t)
+	m := newPCA9685Model()
+	a.Set(0x40, wired{m})
+	tinyusb.Await(t, true)
+	n, _ := tinyusb.Number()
+	if err := os.WriteFile(fmt.Sprintf("/sys/bus/i2c/devices/i2c-%d/new_device", n), []byte("pca9685-pwm 0x40\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	tinyusb.Eventually(t, "the kernel has the channels", func() bool {
+		chips, _ := filepath.Glob("/sys/class/pwm/pwmchip*")
+		return len(chips) == 1
+	})
+	output := func(channel int) (steps int) {
+		a.Do(func() { steps = m.output(channel) })
+		return steps
+	}
+	b := bench{t, pwm.Drivers()}
+	lamp := b.open("pwm", func(p any) { x := p.(*pwm.Params); x.Channel, x.Frequency, x.Safe = 3, 50, 25 })
+	arm := b.open("servo", func(p any) { p.(*pwm.ServoParams).Channel = 4 })
+	for _, d := range []devices.Device{lamp, arm} {
+		if err := d.Halt(); err != nil { // the host's first
+			t.Fatal(err)
+		}
+	}
+	if output(3) != 1024 || output(4) != 0 {
+		t.Errorf("at start: %d and %d steps", output(3), output(4))
+	}
+	light, turn := start(t, lamp), start(t, arm)
+	light.until("ready duty=25")
+	turn.until("ready attached=false")
+	call := func(d devices.Device, args ...any) {
+		t.Helper()
+		if _, err := d.Procedures()[0].Call(t.Context(), args, nil); err != nil {
+			t.Errorf("set %v: %v", args, err)
+		}
+	}
+	for duty, steps := range map[float64]int{0: 0, 50: 2048, 100: pcaSteps} {
+		call(lamp, duty)
+		if have := output(3); have != steps {
+			t.Errorf("%v %%: %d steps instead of %d", duty, have, steps)
+		}
+	}
+	call(arm, 90.0)
+	if have := output(4); have < 306 || have > 308 { // 1.5 ms of 20 ms
+		t.Errorf("90 degrees: %d steps", have)
+	}
+	if err := arm.(devices.Releaser).Release(); err != nil || output(4) != 0 {
+		t.Errorf("released: %v, %d steps", err, output(4))
+	}
+	if err := turn.stop(); err != nil {
+		t.Error(err)
+	}
+	call(lamp, 60.0)
+	if err := lamp.Halt(); err != nil || output(3) != 1024 { // as after a failure, with Run on its way out
+		t.Errorf("halted: %v, %d steps", err, output(3))
+	}
+	if err := light.stop(); err != nil {
+		t.Error(err)
+	}
+	light = start(t, lamp)
+	light.until("ready duty=25")
+	// The kernel's driver does not tell of a chip that does not answer; its
+	// channels go with their bus.
+	a.Unplug()
+	duty := 0.0
+	tinyusb.Eventually(t, "the channel is gone", func() bool {
+		duty = 1 - duty
+		_, err := lamp.Procedures()[0].Call(t.Context(), []any{duty}, nil)
+		return err != nil
+	})
+	if err := <-light.result; err == nil {
+		t.Error("the device does not notice that its chip is gone")
+	} else {
+		t.Log(err)
+	}
+	<-a.Done
+	tinyusb.Await(t, false)
+	if err := lamp.Halt(); err == nil || !strings.Contains(err.Error(), "this machine has none") {
+		t.Errorf("halted without the chip: %v", err)
+	}
 }

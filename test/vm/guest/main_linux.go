@@ -1,6 +1,6 @@
 // Guest is /init of the virtual machine that the device tests run in: it
-// mounts what a Linux has, makes the simulated GPIO chips, runs the programs
-// that the host has packed, one after the other, and ends the machine.
+// mounts what a Linux has, makes the simulated GPIO chips, links serial ports as
+// udev does, runs the programs that the host has packed, and ends the machine.
 //
 // It reports on the console, each line beginning with "vm: ". The last one is
 // "vm: end"; a machine that stops without it has failed.
@@ -8,6 +8,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -25,6 +26,9 @@ func main() {
 	err := mount()
 	if err == nil {
 		err = loopback()
+	}
+	if err == nil {
+		err = linkPorts()
 	}
 	var env []string
 	if err == nil {
@@ -138,7 +142,8 @@ func gpioChip(label, prefix string, lines int) (string, error) {
 }
 
 // runAll runs the command lines in the file, whose words are separated by
-// single spaces.
+// single spaces, one after the other. One that begins with "& " runs beside the
+// next one; what it says is shown when that has ended.
 func runAll(list string, env []string) error {
 	f, err := os.Open(list)
 	if err != nil {
@@ -147,17 +152,47 @@ func runAll(list string, env []string) error {
 	defer f.Close()
 	env = append(env, "PATH=/payload", "HOME=/tmp", "TMPDIR=/tmp", "POSTERN_VM=1")
 	lines := bufio.NewScanner(f)
+	var beside func() error
 	for lines.Scan() {
-		words := strings.Split(lines.Text(), " ")
+		line, isBeside := strings.CutPrefix(lines.Text(), "& ")
+		words := strings.Split(line, " ")
+		name := filepath.Base(words[0])
 		cmd := exec.Command(words[0], words[1:]...)
 		cmd.Env, cmd.Dir = env, "/tmp"
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
-		fmt.Println("vm: run", filepath.Base(words[0]))
-		err := cmd.Run()
-		if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+		var later bytes.Buffer
+		if isBeside {
+			cmd.Stdout, cmd.Stderr = &later, &later
+		} else {
+			fmt.Println("vm: run", name)
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+		}
+		if err := cmd.Start(); err != nil {
 			return fmt.Errorf("run %s: %w", words[0], err)
 		}
-		fmt.Println("vm: exit", filepath.Base(words[0]), cmd.ProcessState)
+		end := func() error {
+			err := cmd.Wait()
+			if isBeside {
+				fmt.Printf("vm: run %s\n%s", name, later.Bytes())
+			}
+			if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+				return fmt.Errorf("run %s: %w", words[0], err)
+			}
+			fmt.Println("vm: exit", name, cmd.ProcessState)
+			return nil
+		}
+		if isBeside {
+			beside = end
+			continue
+		}
+		if err := end(); err != nil {
+			return err
+		}
+		if beside != nil {
+			if err := beside(); err != nil {
+				return err
+			}
+			beside = nil
+		}
 	}
 	return lines.Err()
 }
