@@ -10,7 +10,7 @@ import (
 // idle is what a simulated machine measures: a Raspberry Pi with little to do.
 var idle = map[string]any{
 	"cpu_temperature": 48.3, "cpu_used": 3.5, "load1": 0.12, "load5": 0.1, "load15": 0.08,
-	"memory_used": 21.4, "memory_available": 3 << 30, "disk_used": 32.0, "disk_free": 20 << 30,
+	"memory_used": 21.4, "memory_available": int64(3) << 30, "disk_used": 32.0, "disk_free": int64(20) << 30,
 	"throttled": false, "card_used": 10, "card_end": "normal", "network_up": true, "network_received": 1 << 20, "network_sent": 1 << 19,
 }
 
