@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	"configs/bridges":         {},
 	"gateway/config":          {"configs/bridges", "gateway/config/strict", "bridge/*", "devices/*", "router/*", "wamp/*"},
 	"gateway":                 {"bridge/*", "devices/*", "gateway/config", "router/*", "wamp/*", "web"},
+	"scripts/sbom":            {},
 	"cmd/postern":             {"bridge/*", "devices/*", "gateway/*", "router/*", "wamp/*"},
 }
 
