@@ -50,8 +50,9 @@ var allowed = map[string][]string{
 	"configs/bridges":         {},
 	"gateway/config":          {"configs/bridges", "gateway/config/strict", "bridge/*", "devices/*", "router/*", "wamp/*"},
 	"gateway":                 {"bridge/*", "devices/*", "gateway/config", "router/*", "wamp/*", "web"},
+	"image/flash":             {},
 	"scripts/sbom":            {},
-	"cmd/postern":             {"bridge/*", "devices/*", "gateway/*", "router/*", "wamp/*"},
+	"cmd/postern":             {"bridge/*", "devices/*", "gateway/*", "image/*", "router/*", "wamp/*"},
 }
 
 // only says which packages may import a library that the house keeps in one
