@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"devices/serial":  {"devices", "wamp"},
 	"devices/sim":     {"devices", "wamp", "wamp/client"},
 	"devices/system":  {"devices", "wamp"},
+	"devices/scan":    {"devices/*"},
 	"devices/all":     {"devices", "devices/*"},
 
 	"bridge/expr":          {},
@@ -49,6 +50,7 @@ var allowed = map[string][]string{
 	"gateway/config/crossbar": {},
 	"configs/bridges":         {},
 	"gateway/config":          {"configs/bridges", "gateway/config/strict", "bridge/*", "devices/*", "router/*", "wamp/*"},
+	"gateway/doctor":          {"devices", "devices/*", "gateway/config"},
 	"gateway":                 {"bridge/*", "devices/*", "gateway/config", "router/*", "wamp/*", "web"},
 	"image/flash":             {},
 	"scripts/sbom":            {},

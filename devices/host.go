@@ -319,6 +319,17 @@ func (h *Host) watch(ctx context.Context, r realm) error {
 	}
 }
 
+// Actuators are the names of the devices that have a safe state.
+func (h *Host) Actuators() []string {
+	var all []string
+	for _, d := range h.devices {
+		if _, ok := d.dev.(Releaser); ok {
+			all = append(all, d.name)
+		}
+	}
+	return all
+}
+
 // HaltAll puts every actuator into its safe state, all at once, and ends every
 // device for good: no call is taken any more, running procedures and drivers
 // are cancelled, and each device gets a second in all, whether they obey or

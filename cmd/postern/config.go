@@ -16,7 +16,11 @@ import (
 // load reads a configuration. Its problems are shown as they are, with their
 // lines: they make an error with the status of wrong usage.
 func load(cmd *cobra.Command, path string) (*config.Config, error) {
-	cfg, err := config.Load(path, all.Table())
+	return parsed(cmd, func() (*config.Config, error) { return config.Load(path, all.Table()) })
+}
+
+func parsed(cmd *cobra.Command, parse func() (*config.Config, error)) (*config.Config, error) {
+	cfg, err := parse()
 	var problems strict.Problems
 	switch {
 	case err == nil:

@@ -73,7 +73,8 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%w; 'postern %s--help' lists the flags, and arguments that begin with - go after --", err, subcommand(cmd))
 	})
-	root.AddCommand(newRun(), newReload(), newCheck(), newInit(), newCall(), newPublish(), newSubscribe(), newRegister(), newDrivers(), newSafeState(), newBridge(), newKeys(), newUser(), newFlash(), newMan(), newVersion())
+	root.AddCommand(newRun(), newReload(), newCheck(), newInit(), newCall(), newPublish(), newSubscribe(), newRegister(),
+		newDrivers(), newDevices(), newDoctor(), newSafeState(), newBridge(), newKeys(), newUser(), newFlash(), newMan(), newVersion())
 	return root
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -39,10 +40,11 @@ func TestSafeState(t *testing.T) {
 	}
 
 	// While a gateway answers, the devices are not ours.
-	report := `{"status":"ok"}`
+	var report atomic.Value // the handler runs in a goroutine of the server's
+	report.Store(`{"status":"ok"}`)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/healthz" {
-			w.Write([]byte(report))
+			w.Write([]byte(report.Load().(string)))
 		}
 	}))
 	defer server.Close()
@@ -50,7 +52,7 @@ func TestSafeState(t *testing.T) {
 	write("live.yaml", "listen: {http: '127.0.0.1:"+port+"', rawsocket: []}\ndevices: {list: [{name: lamp, type: sim-relay}]}\n")
 	step{args: "safe-state -c live.yaml", status: exitFailed, stderr: "a gateway answers at 127.0.0.1:" + port}.run(t, dir)
 	step{args: "safe-state -c live.yaml --force", stdout: "lamp: safe"}.run(t, dir)
-	report = "not a gateway"
+	report.Store("not a gateway")
 	step{args: "safe-state -c live.yaml", stdout: "lamp: safe"}.run(t, dir)
 }
 

@@ -227,14 +227,19 @@ func showValue(value any, unit string) string {
 	default:
 		text = fmt.Sprint(x)
 	}
-	text = strings.Map(func(r rune) rune {
+	text = printable(text)
+	if unit != "" {
+		text += " " + unit
+	}
+	return text
+}
+
+// printable is text that does nothing to a terminal but appear.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
 		}
 		return '�'
 	}, text)
-	if unit != "" {
-		text += " " + unit
-	}
-	return text
 }

@@ -13,8 +13,8 @@ import (
 // explainBusy names who holds the line, as only the kernel knows.
 func explainBusy(a Address, conn syscall.RawConn, err error) error {
 	holder := "somebody who gave no name"
-	if info, infoErr := lineInfoOf(conn, a.Offset); infoErr == nil && info.consumer != "" {
-		holder = strconv.Quote(info.consumer)
+	if info, infoErr := lineInfoOf(conn, a.Offset); infoErr == nil && info.Consumer != "" {
+		holder = strconv.Quote(info.Consumer)
 	}
 	return fmt.Errorf("request GPIO line %s: it is held by %s; if that is a program, stop it (sudo lsof %s shows its process); "+
 		"if it is a driver of the kernel, remove its overlay from the boot configuration; or use another pin: %w", a, holder, a.Path, err)

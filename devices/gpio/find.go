@@ -7,19 +7,48 @@ import (
 	"strings"
 )
 
-// chipInfo is what a scan learned of one chip.
-type chipInfo struct {
-	path  string // "/dev/gpiochip0"
-	name  string // "gpiochip0"
-	label string
-	lines []lineInfo
+// Chip is what Scan learned of one chip.
+type Chip struct {
+	Path  string // "/dev/gpiochip0"
+	Name  string // "gpiochip0"
+	Label string
+	Lines []LineInfo // by their offset
 }
 
-type lineInfo struct {
-	name     string
-	consumer string
-	used     bool
-	output   bool
+// LineInfo is what the kernel tells of a line that is not one's own.
+type LineInfo struct {
+	Name     string
+	Consumer string // who holds it, as far as they gave a name
+	Used     bool
+	Output   bool
+}
+
+// Header says whether it is the chip behind a Raspberry Pi's 40-pin header.
+func (c *Chip) Header() bool { return isHeaderChip(c.Label) }
+
+// Locate finds a line among chips, as Open does: pin and chip are as in a
+// device's parameters.
+func Locate(pin, chip string, chips []Chip) (Address, error) {
+	name, err := canonical(pin, chip)
+	if err != nil {
+		return Address{}, err
+	}
+	return locate(name, chip, chips, nil)
+}
+
+// HeaderPin is where a line is on the 40-pin header, such as "P1-11" for
+// "GPIO17"; "" for one that is not there.
+func HeaderPin(name string) string {
+	n, ok := gpioNumber(name)
+	if !ok {
+		return ""
+	}
+	for i, g := range header {
+		if i > 0 && int(g) == n {
+			return "P1-" + strconv.Itoa(i)
+		}
+	}
+	return ""
 }
 
 // headerChips are the labels of the chips behind the 40-pin header, on which
@@ -30,17 +59,17 @@ var headerChips = []string{"pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"}
 // locate finds the line that a config means. pin is canonical; chip is "" for
 // any, else a chip's label, its kernel name or its path. failed are chips that
 // could not be read, for the error.
-func locate(pin, chip string, chips []chipInfo, failed []error) (Address, error) {
+func locate(pin, chip string, chips []Chip, failed []error) (Address, error) {
 	var found []Address
 	var searched []string
 	for _, c := range chips {
-		if chip != "" && chip != c.label && chip != c.name && chip != c.path {
+		if chip != "" && chip != c.Label && chip != c.Name && chip != c.Path {
 			continue
 		}
-		searched = append(searched, fmt.Sprintf("%s (%s, %d lines)", c.path, c.label, len(c.lines)))
-		for i, l := range c.lines {
-			if l.name != "" && l.name == pin {
-				found = append(found, Address{Path: c.path, Chip: c.label, Offset: uint32(i), Name: l.name})
+		searched = append(searched, fmt.Sprintf("%s (%s, %d lines)", c.Path, c.Label, len(c.Lines)))
+		for i, l := range c.Lines {
+			if l.Name != "" && l.Name == pin {
+				found = append(found, Address{Path: c.Path, Chip: c.Label, Offset: uint32(i), Name: l.Name})
 			}
 		}
 	}
@@ -64,10 +93,10 @@ func locate(pin, chip string, chips []chipInfo, failed []error) (Address, error)
 
 // byOffset is for lines without the name: GPIOn of a header chip, and n of a
 // chip that the config names.
-func byOffset(pin, chip string, chips []chipInfo) []Address {
+func byOffset(pin, chip string, chips []Chip) []Address {
 	var found []Address
 	for _, c := range chips {
-		named := chip != "" && (chip == c.label || chip == c.name || chip == c.path)
+		named := chip != "" && (chip == c.Label || chip == c.Name || chip == c.Path)
 		if chip != "" && !named {
 			continue
 		}
@@ -75,13 +104,13 @@ func byOffset(pin, chip string, chips []chipInfo) []Address {
 		offset, err := strconv.ParseUint(pin, 10, 32)
 		switch {
 		case named && err == nil:
-		case isGPIO && isHeaderChip(c.label):
+		case isGPIO && isHeaderChip(c.Label):
 			offset = uint64(n)
 		default:
 			continue
 		}
-		if offset < uint64(len(c.lines)) {
-			found = append(found, Address{Path: c.path, Chip: c.label, Offset: uint32(offset), Name: c.lines[offset].name})
+		if offset < uint64(len(c.Lines)) {
+			found = append(found, Address{Path: c.Path, Chip: c.Label, Offset: uint32(offset), Name: c.Lines[offset].Name})
 		}
 	}
 	return found
@@ -96,7 +125,7 @@ func isHeaderChip(label string) bool {
 	return false
 }
 
-func notFound(pin, chip string, chips []chipInfo, searched []string) error {
+func notFound(pin, chip string, chips []Chip, searched []string) error {
 	sort.Strings(searched)
 	switch {
 	case len(chips) == 0:
@@ -104,7 +133,7 @@ func notFound(pin, chip string, chips []chipInfo, searched []string) error {
 	case len(searched) == 0:
 		var have []string
 		for _, c := range chips {
-			have = append(have, fmt.Sprintf("%s (%s)", c.label, c.path))
+			have = append(have, fmt.Sprintf("%s (%s)", c.Label, c.Path))
 		}
 		sort.Strings(have)
 		return fmt.Errorf("find GPIO line %q: no chip %q; there are: %s", pin, chip, strings.Join(have, ", "))

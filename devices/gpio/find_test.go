@@ -60,45 +60,45 @@ func TestHeader(t *testing.T) {
 	}
 }
 
-func named(prefix string, n int) []lineInfo {
-	lines := make([]lineInfo, n)
+func named(prefix string, n int) []LineInfo {
+	lines := make([]LineInfo, n)
 	for i := range lines {
-		lines[i].name = fmt.Sprintf("%s%d", prefix, i)
+		lines[i].Name = fmt.Sprintf("%s%d", prefix, i)
 	}
 	return lines
 }
 
 func TestLocate(t *testing.T) {
-	pi4 := chipInfo{path: "/dev/gpiochip0", name: "gpiochip0", label: "pinctrl-bcm2711", lines: named("GPIO", 58)}
-	pi4.lines[0].name, pi4.lines[1].name = "ID_SDA", "ID_SCL"
-	expander := chipInfo{path: "/dev/gpiochip1", name: "gpiochip1", label: "raspberrypi-exp-gpio", lines: named("EXP", 8)}
-	pi5 := chipInfo{path: "/dev/gpiochip4", name: "gpiochip4", label: "pinctrl-rp1", lines: named("GPIO", 54)}
-	soc := chipInfo{path: "/dev/gpiochip0", name: "gpiochip0", label: "gpio-brcmstb@107d508500", lines: make([]lineInfo, 32)}
-	double := chipInfo{path: "/dev/gpiochip7", name: "gpiochip7", label: "usb-io", lines: named("GPIO", 20)}
+	pi4 := Chip{Path: "/dev/gpiochip0", Name: "gpiochip0", Label: "pinctrl-bcm2711", Lines: named("GPIO", 58)}
+	pi4.Lines[0].Name, pi4.Lines[1].Name = "ID_SDA", "ID_SCL"
+	expander := Chip{Path: "/dev/gpiochip1", Name: "gpiochip1", Label: "raspberrypi-exp-gpio", Lines: named("EXP", 8)}
+	pi5 := Chip{Path: "/dev/gpiochip4", Name: "gpiochip4", Label: "pinctrl-rp1", Lines: named("GPIO", 54)}
+	soc := Chip{Path: "/dev/gpiochip0", Name: "gpiochip0", Label: "gpio-brcmstb@107d508500", Lines: make([]LineInfo, 32)}
+	double := Chip{Path: "/dev/gpiochip7", Name: "gpiochip7", Label: "usb-io", Lines: named("GPIO", 20)}
 	denied := []error{errors.New("open GPIO chip /dev/gpiochip3: permission denied")}
 
 	for _, c := range []struct {
 		name, pin, chip string
-		chips           []chipInfo
+		chips           []Chip
 		failed          []error
 		want            string // path:offset
 		problem         string
 	}{
-		{"by name", "GPIO17", "", []chipInfo{expander, pi4}, nil, "/dev/gpiochip0:17", ""},
-		{"wherever the chip is", "GPIO17", "", []chipInfo{soc, pi5}, nil, "/dev/gpiochip4:17", ""},
-		{"a GPIO that has another name", "GPIO0", "", []chipInfo{expander, pi4}, nil, "/dev/gpiochip0:0", ""},
-		{"that other name", "ID_SCL", "", []chipInfo{pi4}, nil, "/dev/gpiochip0:1", ""},
-		{"by offset", "5", "raspberrypi-exp-gpio", []chipInfo{expander, pi4}, nil, "/dev/gpiochip1:5", ""},
-		{"by offset on a path", "5", "/dev/gpiochip1", []chipInfo{expander, pi4}, nil, "/dev/gpiochip1:5", ""},
-		{"chip chosen", "GPIO5", "usb-io", []chipInfo{pi4, double}, nil, "/dev/gpiochip7:5", ""},
-		{"unreadable chip that does not matter", "GPIO5", "", []chipInfo{pi4}, denied, "/dev/gpiochip0:5", ""},
-		{"ambiguous", "GPIO5", "", []chipInfo{pi4, double}, nil, "", "/dev/gpiochip0 (pinctrl-bcm2711), /dev/gpiochip7 (usb-io); choose one by the parameter chip"},
+		{"by name", "GPIO17", "", []Chip{expander, pi4}, nil, "/dev/gpiochip0:17", ""},
+		{"wherever the chip is", "GPIO17", "", []Chip{soc, pi5}, nil, "/dev/gpiochip4:17", ""},
+		{"a GPIO that has another name", "GPIO0", "", []Chip{expander, pi4}, nil, "/dev/gpiochip0:0", ""},
+		{"that other name", "ID_SCL", "", []Chip{pi4}, nil, "/dev/gpiochip0:1", ""},
+		{"by offset", "5", "raspberrypi-exp-gpio", []Chip{expander, pi4}, nil, "/dev/gpiochip1:5", ""},
+		{"by offset on a path", "5", "/dev/gpiochip1", []Chip{expander, pi4}, nil, "/dev/gpiochip1:5", ""},
+		{"chip chosen", "GPIO5", "usb-io", []Chip{pi4, double}, nil, "/dev/gpiochip7:5", ""},
+		{"unreadable chip that does not matter", "GPIO5", "", []Chip{pi4}, denied, "/dev/gpiochip0:5", ""},
+		{"ambiguous", "GPIO5", "", []Chip{pi4, double}, nil, "", "/dev/gpiochip0 (pinctrl-bcm2711), /dev/gpiochip7 (usb-io); choose one by the parameter chip"},
 		{"unreadable", "GPIO5", "", nil, denied, "", "permission denied"},
 		{"no chip", "GPIO5", "", nil, nil, "", "no GPIO chip (searched /dev/gpiochip*)"},
-		{"no such line", "PUMP", "", []chipInfo{expander, pi4}, nil, "", "searched /dev/gpiochip0 (pinctrl-bcm2711, 58 lines), /dev/gpiochip1 (raspberrypi-exp-gpio, 8 lines)"},
-		{"no such chip", "GPIO5", "nix", []chipInfo{pi4}, nil, "", `no chip "nix"; there are: pinctrl-bcm2711 (/dev/gpiochip0)`},
-		{"beyond the chip", "9", "raspberrypi-exp-gpio", []chipInfo{expander}, nil, "", "no line of that name"},
-		{"beyond the header", "GPIO99", "", []chipInfo{pi4}, nil, "", "no line of that name"},
+		{"no such line", "PUMP", "", []Chip{expander, pi4}, nil, "", "searched /dev/gpiochip0 (pinctrl-bcm2711, 58 lines), /dev/gpiochip1 (raspberrypi-exp-gpio, 8 lines)"},
+		{"no such chip", "GPIO5", "nix", []Chip{pi4}, nil, "", `no chip "nix"; there are: pinctrl-bcm2711 (/dev/gpiochip0)`},
+		{"beyond the chip", "9", "raspberrypi-exp-gpio", []Chip{expander}, nil, "", "no line of that name"},
+		{"beyond the header", "GPIO99", "", []Chip{pi4}, nil, "", "no line of that name"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, err := locate(c.pin, c.chip, c.chips, c.failed)
@@ -170,7 +170,7 @@ func FuzzCanonical(f *testing.F) {
 		f.Add(pin, "")
 		f.Add(pin, "pinctrl-rp1")
 	}
-	chips := []chipInfo{{path: "/dev/gpiochip0", label: "pinctrl-rp1", lines: named("GPIO", 54)}}
+	chips := []Chip{{Path: "/dev/gpiochip0", Label: "pinctrl-rp1", Lines: named("GPIO", 54)}}
 	f.Fuzz(func(t *testing.T, pin, chip string) {
 		name, err := canonical(pin, chip)
 		if err != nil {

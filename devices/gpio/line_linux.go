@@ -212,7 +212,7 @@ func (l *Line) configure(c *uapiLineConfig) error {
 	copy(r.consumer[:len(r.consumer)-1], l.cfg.Consumer)
 	if err := ioctl(conn, iocLine, &r); err != nil {
 		if errors.Is(err, unix.EBUSY) {
-			if info, infoErr := lineInfoOf(conn, l.addr.Offset); l.second != nil && infoErr == nil && !info.used {
+			if info, infoErr := lineInfoOf(conn, l.addr.Offset); l.second != nil && infoErr == nil && !info.Used {
 				return explainBusy(*l.second, conn, err)
 			}
 			return explainBusy(l.addr, conn, err)
@@ -474,7 +474,7 @@ func (l *Line) Function() string {
 	switch {
 	case err != nil:
 		return ""
-	case info.output:
+	case info.Output:
 		return string(periph.OUT)
 	}
 	return string(periph.IN)

@@ -19,6 +19,9 @@ func Open(pin, chip string, cfg LineConfig) (*Line, error) {
 	return nil, fmt.Errorf("open GPIO line %q: %s has no GPIO character device, only Linux has; set chip: sim to try things out: %w", pin, runtime.GOOS, errors.ErrUnsupported)
 }
 
+// Scan finds no chips.
+func Scan(string) ([]Chip, []error) { return nil, nil }
+
 // Levels does nothing.
 func (l *Line) Levels() (first, second bool, err error) { return false, false, errors.ErrUnsupported }
 

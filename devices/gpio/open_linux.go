@@ -14,7 +14,7 @@ func Open(pin, chip string, cfg LineConfig) (*Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	chips, failed := scan("/dev")
+	chips, failed := Scan("/dev")
 	addr, err := locate(name, chip, chips, failed)
 	if err != nil {
 		return nil, err
@@ -44,9 +44,10 @@ func openPair(a, b, chip string, cfg LineConfig) (*Line, error) {
 	return first, nil
 }
 
-// scan reads the names of all lines. A second node or link of the same chip,
+// Scan reads what the chips of a folder, which is /dev, tell of their lines; it
+// touches no line. failed are chips that could not be read. A second node or link of the same chip,
 // as older kernels' names are kept on a Raspberry Pi 5, counts once.
-func scan(dir string) (chips []chipInfo, failed []error) {
+func Scan(dir string) (chips []Chip, failed []error) {
 	paths, _ := filepath.Glob(filepath.Join(dir, "gpiochip*"))
 	seen := map[string]bool{}
 	for _, path := range paths {
@@ -67,23 +68,23 @@ func scan(dir string) (chips []chipInfo, failed []error) {
 	return chips, failed
 }
 
-func scanChip(path string) (chipInfo, error) {
+func scanChip(path string) (Chip, error) {
 	f, conn, err := openChip(path)
 	if err != nil {
-		return chipInfo{}, err
+		return Chip{}, err
 	}
 	defer f.Close()
 	var u uapiChipInfo
 	if err := ioctl(conn, iocChipInfo, &u); err != nil {
-		return chipInfo{}, err
+		return Chip{}, err
 	}
-	c := chipInfo{path: path, name: unix.ByteSliceToString(u.name[:]), label: unix.ByteSliceToString(u.label[:])}
+	c := Chip{Path: path, Name: unix.ByteSliceToString(u.name[:]), Label: unix.ByteSliceToString(u.label[:])}
 	for i := range min(u.lines, 4096) {
 		l, err := lineInfoOf(conn, i)
 		if err != nil {
-			return chipInfo{}, err
+			return Chip{}, err
 		}
-		c.lines = append(c.lines, l)
+		c.Lines = append(c.Lines, l)
 	}
 	return c, nil
 }

@@ -129,15 +129,15 @@ func openChip(path string) (*os.File, syscall.RawConn, error) {
 	return f, c, nil
 }
 
-func lineInfoOf(c syscall.RawConn, offset uint32) (lineInfo, error) {
+func lineInfoOf(c syscall.RawConn, offset uint32) (LineInfo, error) {
 	u := uapiLineInfo{offset: offset}
 	if err := ioctl(c, iocLineInfo, &u); err != nil {
-		return lineInfo{}, err
+		return LineInfo{}, err
 	}
-	return lineInfo{
-		name:     unix.ByteSliceToString(u.name[:]),
-		consumer: unix.ByteSliceToString(u.consumer[:]),
-		used:     u.flags&flagUsed != 0,
-		output:   u.flags&flagOutput != 0,
+	return LineInfo{
+		Name:     unix.ByteSliceToString(u.name[:]),
+		Consumer: unix.ByteSliceToString(u.consumer[:]),
+		Used:     u.flags&flagUsed != 0,
+		Output:   u.flags&flagOutput != 0,
 	}, nil
 }

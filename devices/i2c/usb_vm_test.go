@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -177,6 +178,51 @@ func TestVMExpander(t *testing.T) {
 	m.irq(true) // nobody asks it any more but for this
 	if err := <-e.result; err == nil {
 		t.Error("the expander does not notice that its bus is gone")
+	}
+	<-a.Done
+	tinyusb.Await(t, false)
+}
+
+// The command line finds the models on a real bus, and reads one; what a driver
+// of the kernel has is not asked.
+func TestVMScan(t *testing.T) {
+	a := tinyusb.Plug(t)
+	a.Set(0x76, wired{newBoschModel(true)})
+	a.Set(0x44, wired{&sht3xModel{t: 0x6666, h: 0x7333}})
+	a.Set(0x40, wired{newPCA9685Model()})
+	tinyusb.Await(t, true)
+	n, _ := tinyusb.Number()
+	if err := os.WriteFile(fmt.Sprintf("/sys/bus/i2c/devices/i2c-%d/new_device", n), []byte("pca9685-pwm 0x40\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	postern := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command("/payload/postern", args...).CombinedOutput()
+		if err != nil {
+			t.Errorf("postern %v: %v", args, err)
+		}
+		return string(out)
+	}
+	found := postern("devices", "scan")
+	t.Log("\n" + found)
+	for _, want := range []string{
+		fmt.Sprintf("/dev/i2c-%d (i2c-tiny-usb", n), "0x40: a driver of the kernel has it", "0x44: may be SHT3x", "0x76: may be BME280",
+		"type: bme280\n        bus: /dev/i2c-", "pwmchip", "/dev/gpiochip0", "GPIO17 (P1-11)",
+	} {
+		if !strings.Contains(found, want) {
+			t.Errorf("scan does not say %q", want)
+		}
+	}
+	if strings.Count(found, ": may be") != 2 {
+		t.Error("more than the two answer")
+	}
+	if read := postern("devices", "read", "--device", "{type: bme280, bus: tiny-usb, address: 0x76}"); !strings.Contains(read, "temperature  25.08 °C\npressure     100653.27 Pa") {
+		t.Errorf("read: %s", read)
+	}
+	a.Unplug()
+	// The gadget notices it at the next transfer.
+	if answers, err := Probe(t.Context(), fmt.Sprintf("/dev/i2c-%d", n)); err == nil && len(answers) > 1 {
+		t.Errorf("unplugged, and there are %v", answers)
 	}
 	<-a.Done
 	tinyusb.Await(t, false)

@@ -166,7 +166,9 @@ func (a *Adapter) transfer(addr byte, in bool, n int) {
 	}
 	a.acked = 2
 	a.mu.Lock()
-	if m := a.chips[addr]; m != nil && (in && m.Read(p) || !in && m.Write(p)) {
+	// Without data, as a quick write has none, the address is all that is there
+	// to acknowledge.
+	if m := a.chips[addr]; m != nil && (n == 0 || in && m.Read(p) || !in && m.Write(p)) {
 		a.acked = 1
 	}
 	a.mu.Unlock()
