@@ -65,6 +65,7 @@ type Gateway struct {
 	bridge *bridge.Bridge
 	health *health
 	http   *httpService
+	own    Task // the gateway's own procedures
 
 	ready chan struct{}
 	fatal chan error
@@ -111,6 +112,7 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 	}
 	lp := cfg.Listen.HTTP.LongPoll
 	lp.Origins, lp.AllowedHosts, lp.WriteTimeout = cfg.Listen.HTTP.Origins, cfg.Listen.HTTP.AllowedHosts, cfg.Listen.HTTP.WriteTimeout
+	g.own = g.servicesTask()
 	g.http = &httpService{
 		polls: http.StripPrefix(lp.Path, g.router.LongPoll(lp)), pollPath: lp.Path,
 		hosts: cfg.Listen.HTTP.AllowedHosts, sockets: g.router.Handler(cfg.Listen.HTTP.WebSocket),
@@ -183,7 +185,8 @@ const (
 	routerBound    = 1200 * time.Millisecond
 	httpBound      = 200 * time.Millisecond
 	haltBound      = 1200 * time.Millisecond // a device's own bound, and a little to say why it failed
-	// startBound is how long clients may have to wait for the devices.
+	// startBound is how long clients may have to wait for the devices, and for
+	// the gateway's own procedures.
 	startBound = 2 * time.Second
 )
 
@@ -203,12 +206,7 @@ func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
 	for _, name := range []string{"router", "services", "mqtt", "bridge", "devices"} {
 		seq.start(ctx, name)
 	}
-	select {
-	case <-g.host.Ready():
-	case <-time.After(startBound):
-		g.log.Warn("devices are slow to start; clients are served already")
-	case <-ctx.Done():
-	}
+	g.awaitParts(ctx)
 	seq.start(ctx, "listeners")
 	seq.start(ctx, "http")
 	g.health.become(StateOK)
@@ -227,6 +225,27 @@ func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
 	case s := <-signals:
 		g.log.Warn("second signal: putting actuators into their safe state, and leaving", "signal", s.String())
 		return errors.Join(ErrForced, g.haltActuators())
+	}
+}
+
+// awaitParts waits until clients would find what they may ask for: the gateway's
+// own procedures, and the devices. What is slow keeps them waiting no longer than
+// startBound.
+func (g *Gateway) awaitParts(ctx context.Context) {
+	bound := time.NewTimer(startBound)
+	defer bound.Stop()
+	for _, part := range []struct {
+		name  string
+		ready <-chan struct{}
+	}{{"services", g.own.Ready()}, {"devices", g.host.Ready()}} {
+		select {
+		case <-part.ready:
+		case <-bound.C:
+			g.log.Warn("a part is slow to start; clients are served already", "part", part.name)
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -306,7 +325,7 @@ func (g *Gateway) bind() ([]*stage, error) {
 		{name: "devices", bound: devicesBound, tasks: []Task{g.devicesTask()}},
 		{name: "bridge", bound: bridgeBound, tasks: []Task{g.bridge}},
 		{name: "mqtt", bound: brokerBound, tasks: mqtt},
-		{name: "services", bound: servicesBound, tasks: []Task{g.servicesTask()}},
+		{name: "services", bound: servicesBound, tasks: []Task{g.own}},
 		{name: "router", bound: routerBound, tasks: []Task{g.routerTask()}, vital: true},
 	}, nil
 }

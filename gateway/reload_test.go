@@ -117,6 +117,13 @@ func TestReloadBySignal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for s.reloads.counts().Reloads == 0 { // it goes on after the rights are gone
+		select {
+		case <-t.Context().Done():
+			t.Fatal("the reload does not end")
+		case <-time.After(time.Millisecond):
+		}
+	}
 	if s.level.Level() != slog.LevelDebug {
 		t.Errorf("the log's level is %v", s.level.Level())
 	}
