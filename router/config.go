@@ -26,6 +26,7 @@ type RealmConfig struct {
 	Roles      []RoleConfig `yaml:"roles" doc:"what clients may do, by their role"`
 	Auth       AuthConfig   `yaml:"auth" doc:"how clients prove who they are; see authentication.md"`
 	Limits     RealmLimits  `yaml:"limits" doc:"what the realm may hold"`
+	Rates      RatesConfig  `yaml:"rates" doc:"how much clients may send in a second; the gateway's own sessions do not count"`
 	Calls      CallsConfig  `yaml:"calls" doc:"how long calls may take"`
 
 	History []HistoryConfig `yaml:"history" doc:"whose events are kept in memory, for clients that ask for them with wamp.subscription.get_events"`
@@ -82,6 +83,7 @@ func (c *AuthorizerConfig) SetDefaults() { c.Timeout, c.CacheTime = 5*time.Secon
 // RealmLimits bounds what a realm holds.
 type RealmLimits struct {
 	Sessions      int `yaml:"sessions" min:"1" doc:"sessions in the realm"`
+	PerIdentity   int `yaml:"sessions_per_identity" min:"1" doc:"sessions with the same authid; the gateway's own do not count"`
 	Subscriptions int `yaml:"subscriptions" min:"1" doc:"subscriptions of one session"`
 	Registrations int `yaml:"registrations" min:"1" doc:"registrations of one session"`
 	PendingCalls  int `yaml:"pending_calls" min:"1" doc:"calls of one session that wait for their answer"`
@@ -96,6 +98,7 @@ type RealmLimits struct {
 type Limits struct {
 	Connections           int           `yaml:"connections" min:"1" doc:"connections in all"`
 	ConnectionsPerAddress int           `yaml:"connections_per_address" min:"1" doc:"connections from one address (IPv6: from one /64); those from the machine itself do not count"`
+	AddressRate           RateConfig    `yaml:"address_rate" doc:"what all connections from one address (IPv6: from one /64) may send in a second together; rates.excess of the realm says what becomes of more, and those from the machine itself do not count"`
 	MessageBytes          int           `yaml:"message_bytes" min:"512" unit:"bytes" doc:"largest message that is accepted"`
 	HelloBytes            int           `yaml:"hello_bytes" min:"512" unit:"bytes" doc:"largest message that is accepted from a client that has not joined yet"`
 	HandshakeTimeout      time.Duration `yaml:"handshake_timeout" min:"100ms" doc:"time for the transport's handshake, for HELLO, and for each answer to an authentication challenge"`
@@ -129,9 +132,9 @@ func DefaultConfig() Config {
 // SetDefaults fills in what a realm that the configuration names does not say.
 func (c *RealmConfig) SetDefaults() {
 	d := realm.DefaultLimits
-	c.URIs, c.RequestIDs = "loose", "any"
+	c.URIs, c.RequestIDs, c.Rates.Excess = "loose", "any", "wait"
 	c.Limits = RealmLimits{
-		Sessions: 16_384, Subscriptions: d.Subscriptions, Registrations: d.Registrations,
+		Sessions: 16_384, PerIdentity: 16_384, Subscriptions: d.Subscriptions, Registrations: d.Registrations,
 		PendingCalls: d.PendingCalls, Retained: d.Retained, RetainedBytes: d.RetainedBytes,
 		Testaments: d.Testaments, TestamentBytes: d.TestamentBytes,
 	}
@@ -176,6 +179,8 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 		}
 		seen[c.Realms[i].Name] = true
 		c.Realms[i].validate(func(path, problem, hint string) { report(at+"."+path, problem, hint) })
+		c.Realms[i].Rates.Session.validate(at+".rates.session", c.Limits.MessageBytes, report)
+		c.Realms[i].Rates.Identity.validate(at+".rates.identity", c.Limits.MessageBytes, report)
 	}
 	l := &c.Limits
 	if l.HelloBytes > l.MessageBytes {
@@ -185,6 +190,7 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 		report("limits.queue_bytes", fmt.Sprintf("%d is less than message_bytes, %d", l.QueueBytes, l.MessageBytes),
 			"make it several times as large")
 	}
+	l.AddressRate.validate("limits.address_rate", l.MessageBytes, report)
 	c.Cookies.validate(report)
 	positive := []struct {
 		path string
@@ -213,6 +219,7 @@ func (c *RealmConfig) validate(report func(path, problem, hint string)) {
 	}
 	oneOf(report, "uris", c.URIs, "loose", "strict")
 	oneOf(report, "request_ids", c.RequestIDs, "any", "ascending", "sequential")
+	oneOf(report, "rates.excess", c.Rates.Excess, "wait", "end")
 	roles := map[string]bool{RoleTrusted: true}
 	defined := map[string]bool{}
 	for i, ro := range c.Roles {
@@ -279,6 +286,7 @@ func (c *RealmConfig) validate(report func(path, problem, hint string)) {
 		n    int
 	}{
 		{"sessions", l.Sessions},
+		{"sessions_per_identity", l.PerIdentity},
 		{"subscriptions", l.Subscriptions},
 		{"registrations", l.Registrations},
 		{"pending_calls", l.PendingCalls},

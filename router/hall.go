@@ -21,10 +21,16 @@ type hall struct {
 	// door is how clients get in. It changes under the mutex.
 	door atomic.Pointer[door]
 	gone chan struct{} // closed when the realm is removed
+	// pacing is nil where sessions may send as much as they want. It changes under
+	// the mutex.
+	pacing            atomic.Pointer[pacing]
+	meters            meters // of authids
+	slowed, rateEnded atomic.Uint64
 
 	mu       sync.Mutex
 	core     *realm.Realm
 	sessions int // the most it takes
+	perID    int // likewise, with the same authid
 	endSlow  bool
 	closed   *wamp.Error // why nobody joins any more
 	timer    *time.Timer // goes off at armed, for watch
@@ -111,17 +117,30 @@ func (h *hall) join(s *session) *wamp.Error {
 	at := now()
 	h.lock(s)
 	defer h.mu.Unlock()
+	fault := h.mayJoin(s)
+	if fault == nil {
+		h.deliver(h.core.Join(&s.member, at), at)
+	}
+	return fault
+}
+
+// mayJoin says why a session may not join. h.mu is held.
+func (h *hall) mayJoin(s *session) *wamp.Error {
+	id := &s.member.Identity
 	switch {
 	case h.closed != nil:
 		return h.closed
 	case s.door != nil && s.door != h.door.Load():
 		return wamp.Errorf(wamp.ErrAuthenticationFailed, "who may join realm %q has changed meanwhile; try again", h.cfg.Name)
 	case h.core.Stats().Sessions >= h.sessions:
+		h.counted.JoinsRefused++
 		return wamp.Errorf(realm.ErrLimitExceeded, "realm %q has as many sessions as it may have", h.cfg.Name)
-	case !h.core.HasRole(s.member.Identity.AuthRole):
-		return wamp.Errorf(wamp.ErrNoSuchRole, "realm %q has no role %q", h.cfg.Name, s.member.Identity.AuthRole)
+	case h.perID < h.sessions && s.imposed == nil && h.core.SessionsOf(id.AuthID) >= h.perID:
+		h.counted.JoinsRefused++
+		return wamp.Errorf(realm.ErrLimitExceeded, "%q has as many sessions in realm %q as one may have", id.AuthID, h.cfg.Name)
+	case !h.core.HasRole(id.AuthRole):
+		return wamp.Errorf(wamp.ErrNoSuchRole, "realm %q has no role %q", h.cfg.Name, id.AuthRole)
 	}
-	h.deliver(h.core.Join(&s.member, at), at)
 	return nil
 }
 
@@ -129,6 +148,7 @@ func (h *hall) snapshot() RealmStats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st := h.counted
+	st.Slowed, st.RateEnded = h.slowed.Load(), h.rateEnded.Load()
 	st.Stats = h.core.Stats()
 	return st
 }

@@ -165,6 +165,12 @@ func (l *logs) has(what string) bool {
 	return strings.Contains(l.buf.String(), what)
 }
 
+func (l *logs) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.buf.String(), what)
+}
+
 func openConfig() Config {
 	c := DefaultConfig()
 	c.Realms = []RealmConfig{OpenRealm("realm1")}

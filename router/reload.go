@@ -72,16 +72,17 @@ type change struct {
 	hall *hall
 	cfg  realm.Config
 	door *door
-	// sessions and endSlow are as the hall has them; roles says that these are
+	// sessions, perID, pacing and endSlow are as the hall has them; roles says that these are
 	// new.
-	sessions       int
-	endSlow, roles bool
+	sessions, perID int
+	pacing          *pacing
+	endSlow, roles  bool
 }
 
 // plan prepares a configuration. r.reloading is held.
 func (r *Router) plan(cfg Config) (*plan, error) {
 	cfg.Realms = slices.Clone(cfg.Realms)
-	p := &plan{}
+	p := &plan{cfg: cfg} // whose realms change below
 	if cfg.Cookies != r.cfg.Cookies {
 		p.Pending = append(p.Pending, "cookies")
 		cfg.Cookies = r.cfg.Cookies
@@ -100,7 +101,7 @@ func (r *Router) plan(cfg Config) (*plan, error) {
 		}
 		old := &r.cfg.Realms[j]
 		p.Pending = append(p.Pending, c.keep(old, fmt.Sprintf("realms[%d]", i))...)
-		if err := p.change(r, halls[c.Name], old, c, cfg.Limits.SlowConsumers == "end"); err != nil {
+		if err := p.change(r, halls[c.Name], old, c); err != nil {
 			return nil, err
 		}
 	}
@@ -110,7 +111,7 @@ func (r *Router) plan(cfg Config) (*plan, error) {
 			p.removed, p.Removed = append(p.removed, halls[name]), append(p.Removed, name)
 		}
 	}
-	p.cfg = cfg
+	p.cfg = cfg // with the cookies and the realms' parts that stay
 	return p, nil
 }
 
@@ -132,9 +133,10 @@ func (c *RealmConfig) keep(old *RealmConfig, at string) (pending []string) {
 
 // change prepares what becomes of a realm that stays. The users of its file are
 // looked at although nothing else may have changed.
-func (p *plan) change(r *Router, h *hall, old, c *RealmConfig, endSlow bool) error {
+func (p *plan) change(r *Router, h *hall, old, c *RealmConfig) error {
 	ch := change{
-		hall: h, cfg: c.realm(), door: h.door.Load(), sessions: c.Limits.Sessions, endSlow: endSlow,
+		hall: h, cfg: c.realm(), door: h.door.Load(), sessions: c.Limits.Sessions, perID: c.Limits.PerIdentity,
+		pacing: newPacing(&c.Rates, &p.cfg.Limits), endSlow: p.cfg.Limits.SlowConsumers == "end",
 		roles: !reflect.DeepEqual(old.Roles, c.Roles),
 	}
 	trial := h.cfg // without anything of the realm's own that could be drawn from
@@ -197,7 +199,8 @@ func (r *Router) reconfigure(c *change) (ended int) {
 	at := now()
 	h.lock(nil)
 	defer h.mu.Unlock()
-	h.sessions, h.endSlow = c.sessions, c.endSlow
+	h.sessions, h.perID, h.endSlow = c.sessions, c.perID, c.endSlow
+	h.pacing.Store(c.pacing)
 	h.core.SetBounds(c.cfg.Limits, c.cfg.Timeouts)
 	for _, s := range leaving {
 		h.deliver(h.core.Kill(&s.member, wamp.CloseKilled, "the configuration has changed: you could not join like this any more", at), at)

@@ -30,6 +30,7 @@ type Router struct {
 	limits atomic.Pointer[Limits]
 
 	throttle throttle
+	meters   meters // of addresses
 	cookies  *jar
 	kdf      chan struct{}   // held while a password is hashed, for it takes a while
 	halting  context.Context // ends when Shutdown begins
@@ -142,9 +143,10 @@ func (c *Config) check() error {
 // newHall makes a realm into which nobody comes before open.
 func (r *Router) newHall(c *RealmConfig, l *Limits) *hall {
 	h := &hall{
-		cfg: c.realm(), sessions: c.Limits.Sessions, endSlow: l.SlowConsumers == "end",
+		cfg: c.realm(), sessions: c.Limits.Sessions, perID: c.Limits.PerIdentity, endSlow: l.SlowConsumers == "end",
 		timer: time.NewTimer(math.MaxInt64), gone: make(chan struct{}),
 	}
+	h.pacing.Store(newPacing(&c.Rates, l))
 	h.cfg.Agent, h.cfg.Encoding, h.cfg.NewID = r.agent, codec.CBOR, newIDs()
 	h.cfg.Wall = func(realm.Time) realm.Time { return realm.Time(time.Now().UnixNano()) }
 	return h
@@ -186,12 +188,13 @@ func newIDs() func() wamp.ID {
 }
 
 // sweep ends sessions that have not read for too long, or that were told
-// GOODBYE and do not leave.
+// GOODBYE and do not leave, and says what limits have cost.
 func (r *Router) sweep() {
 	l := r.limits.Load()
 	tick := time.NewTicker(max(l.QueueAge/4, 10*time.Millisecond))
 	defer tick.Stop()
 	var all []*session
+	var told pressure
 	for {
 		select {
 		case <-r.halting.Done():
@@ -214,6 +217,11 @@ func (r *Router) sweep() {
 			}
 		}
 		clear(all)
+		told.tell(r)
+		r.meters.forget(now())
+		for _, h := range r.halls() {
+			h.meters.forget(now())
+		}
 	}
 }
 
@@ -335,6 +343,9 @@ type Stats struct {
 // RealmStats is the part of one realm.
 type RealmStats struct {
 	realm.Stats
+	JoinsRefused  uint64 // sessions beyond the limits
+	Slowed        uint64 // messages that had to wait for their time
+	RateEnded     uint64 // sessions that sent too much
 	EventsDropped uint64 // for sessions with a full queue
 	CallsRefused  uint64 // for callees with a full queue
 	SlowEnded     uint64 // sessions ended because their queue was full

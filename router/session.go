@@ -43,6 +43,9 @@ type session struct {
 	// cookie is what the connection was given with its handshake, if anything.
 	cookie string
 
+	// measured is what it sends, by its reader; nil where nobody wants to know.
+	measured *measured
+
 	// touched are the sessions whose outboxes this one's reader has claimed.
 	touched []*session
 	// at is when the reader began with what came with one read; 0 when it waits.
@@ -83,6 +86,7 @@ func (r *Router) attach(ctx context.Context, s *session) error {
 		s.read()
 	}
 	s.leave()
+	s.unmeasured()
 	s.settle()
 	if s.out.end() {
 		s.write(nil)
@@ -148,6 +152,7 @@ func (s *session) step(h *hall, b []byte, err error) bool {
 	case abort != nil:
 		h.abort(s, abort.URI, fmt.Sprint(abort.Args...))
 		s.fail(slog.LevelInfo, abort)
+	case !s.pace(h, m, len(b)):
 	default:
 		if s.at == 0 {
 			s.at = now()

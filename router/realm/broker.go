@@ -42,7 +42,7 @@ func (r *Realm) subscribe(s *Session, m *wamp.Subscribe) {
 	sub := r.subscriptions.get(match, m.Topic)
 	already := sub != nil && s.subscriptions[sub.id] != nil
 	if fault == nil && !already && len(s.subscriptions) >= r.cfg.Limits.Subscriptions {
-		fault = wamp.Errorf(ErrLimitExceeded, "the session has %d subscriptions, which is the limit", len(s.subscriptions))
+		fault = r.overLimit("the session has %d subscriptions, which is the limit", len(s.subscriptions))
 	}
 	if fault != nil {
 		r.refuse(s, wamp.KindSubscribe, m.Request, fault)

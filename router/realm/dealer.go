@@ -75,7 +75,7 @@ func (r *Realm) route(s *Session, m *wamp.Call) (c *callee, disclose bool, fault
 		return nil, false, fault
 	}
 	if len(s.calls) >= r.cfg.Limits.PendingCalls {
-		return nil, false, wamp.Errorf(ErrLimitExceeded, "the session has %d pending calls, which is the limit", len(s.calls))
+		return nil, false, r.overLimit("the session has %d pending calls, which is the limit", len(s.calls))
 	}
 	if fault := checkCall(&m.Options); fault != nil {
 		return nil, false, fault

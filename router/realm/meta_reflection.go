@@ -90,7 +90,7 @@ func (r *Realm) reflectDefine(c *metaCall) (wamp.List, *wamp.Error) {
 		count, size = count-1, size-have.size()
 	}
 	if count > maxDescriptions || size > maxDescriptionBytes {
-		return nil, wamp.Errorf(ErrLimitExceeded, "a session may describe %d things in %d bytes", maxDescriptions, maxDescriptionBytes)
+		return nil, r.overLimit("a session may describe %d things in %d bytes", maxDescriptions, maxDescriptionBytes)
 	}
 	if have == nil {
 		s.described = append(s.described, of)

@@ -138,6 +138,7 @@ type Stats struct {
 	Calls, Publications, Events            uint64 // events are counted per receiver
 	TimedOut, Rerouted                     uint64 // calls
 	Denied                                 uint64 // requests, by permissions
+	OverLimit                              uint64 // requests, by limits
 	Revoked                                uint64 // subscriptions and registrations
 	RetainDeclined                         uint64 // retained events beyond the limits
 }
@@ -263,6 +264,17 @@ func features(cfg *Config) wamp.Dict {
 		"broker": wamp.Dict{"features": broker, "reflection": true},
 		"dealer": wamp.Dict{"features": dealer, "reflection": true},
 	}
+}
+
+// SessionsOf counts the members with an authid.
+func (r *Realm) SessionsOf(authID string) int {
+	n := 0
+	for _, s := range r.sessions {
+		if s.Identity.AuthID == authID {
+			n++
+		}
+	}
+	return n
 }
 
 // HasRole reports whether sessions can join under the role.
@@ -396,6 +408,12 @@ func (r *Realm) send(to *Session, m wamp.Message) {
 // refuse answers a request with an error and a text for people.
 func (r *Realm) refuse(to *Session, kind wamp.Kind, request wamp.ID, e *wamp.Error) {
 	r.send(to, &wamp.ErrorMessage{Type: kind, Request: request, URI: e.URI, Payload: r.payload(e)})
+}
+
+// overLimit counts a request that a limit refuses, and returns its error.
+func (r *Realm) overLimit(format string, args ...any) *wamp.Error {
+	r.stats.OverLimit++
+	return wamp.Errorf(ErrLimitExceeded, format, args...)
 }
 
 // payload encodes the arguments of an error that the realm itself made.

@@ -130,7 +130,7 @@ func (r *Realm) mayRegister(s *Session, m *wamp.Register, reg *registration) *wa
 		return nil
 	}
 	if len(s.registrations) >= r.cfg.Limits.Registrations {
-		return wamp.Errorf(ErrLimitExceeded, "the session has %d registrations, which is the limit", len(s.registrations))
+		return r.overLimit("the session has %d registrations, which is the limit", len(s.registrations))
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func (r *Realm) sessionAddTestament(c *metaCall) (wamp.List, *wamp.Error) {
 		return nil, fault
 	}
 	if s.testaments.count() >= r.cfg.Limits.Testaments || s.testaments.bytes+size > r.cfg.Limits.TestamentBytes {
-		return nil, wamp.Errorf(ErrLimitExceeded, "the session may have %d testaments, of about %d bytes in all",
+		return nil, r.overLimit("the session may have %d testaments, of about %d bytes in all",
 			r.cfg.Limits.Testaments, r.cfg.Limits.TestamentBytes)
 	}
 	t := testament{publish: m, size: size}
