@@ -203,13 +203,17 @@ func (r *Router) reconfigure(c *change) (ended int) {
 	h.pacing.Store(c.pacing)
 	h.core.SetBounds(c.cfg.Limits, c.cfg.Timeouts)
 	for _, s := range leaving {
-		h.deliver(h.core.Kill(&s.member, wamp.CloseKilled, "the configuration has changed: you could not join like this any more", at), at)
+		effects := h.core.Kill(&s.member, wamp.CloseKilled, "the configuration has changed: you could not join like this any more", at)
+		if len(effects) > 0 { // else it was leaving anyway
+			ended++
+		}
+		h.deliver(effects, at)
 	}
 	if c.roles {
 		effects, _ := h.core.SetRoles(c.cfg.Roles, at) // plan has tried them
 		h.deliver(effects, at)
 	}
-	return len(leaving)
+	return ended
 }
 
 // suits reports whether a session could join again as it has.

@@ -57,6 +57,7 @@ func TestMain(m *testing.M) {
 type gateway struct {
 	tb              testing.TB
 	http, raw, unix string // addresses
+	file            string // its configuration
 	cmd             *exec.Cmd
 	done            chan struct{} // closed when it has ended
 	err             error         // how; valid after done
@@ -103,11 +104,11 @@ func run(tb testing.TB, config string, env ...string) *gateway {
 	}
 	g.unix = filepath.Join(short, "socket")
 	text := fmt.Sprintf("listen:\n  http: %s\n  rawsocket: %s\n  unix: %s\n%s", g.http, g.raw, g.unix, config)
-	file := filepath.Join(dir, "postern.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	g.file = filepath.Join(dir, "postern.yaml")
+	if err := os.WriteFile(g.file, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	g.cmd = exec.Command(program, "run", "-c", file)
+	g.cmd = exec.Command(program, "run", "-c", g.file)
 	g.cmd.Env = append(os.Environ(), env...)
 	g.cmd.Stdout, g.cmd.Stderr = g, g
 	if err := g.cmd.Start(); err != nil {
@@ -149,6 +150,28 @@ func (g *gateway) healthy() bool {
 	defer resp.Body.Close()
 	var h struct{ Status string }
 	return json.NewDecoder(resp.Body).Decode(&h) == nil && h.Status == "ok"
+}
+
+// reload puts one piece of the configuration in the place of another, and has
+// the gateway read it.
+func (g *gateway) reload(old, new string) {
+	g.tb.Helper()
+	text, err := os.ReadFile(g.file)
+	if err == nil && !bytes.Contains(text, []byte(old)) {
+		err = fmt.Errorf("%s has no %q", g.file, old)
+	}
+	if err == nil {
+		err = os.WriteFile(g.file, bytes.Replace(text, []byte(old), []byte(new), 1), 0o600)
+	}
+	const told = "configuration reloaded"
+	before := strings.Count(g.said(), told)
+	if err == nil {
+		err = g.cmd.Process.Signal(syscall.SIGHUP)
+	}
+	if err != nil {
+		g.tb.Fatal(err)
+	}
+	until(g.tb, "the configuration is reloaded", func() bool { return strings.Count(g.said(), told) > before })
 }
 
 // terminate sends SIGTERM and returns how the process ended.

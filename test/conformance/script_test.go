@@ -25,6 +25,7 @@ import (
 //	alice <- [33,1,$sub]                what she hears because of it
 //	alice <- end                        her connection is ended
 //	alice gone                          she hangs up
+//	realm becomes {"anonymous": "b"}    its configuration is this from now on
 //
 // A message is JSON in which $names stand for what is not known beforehand; see
 // names.match. $realm is the realm's name. After each step everybody must have
@@ -72,10 +73,13 @@ func scripts(tb testing.TB) []script {
 func config(all []script) string {
 	text := "mqtt: {enabled: false}\nrealms:\n  - {name: realm1, anonymous: full}\n"
 	for _, s := range all {
-		text += fmt.Sprintf("  - {name: %s, %s}\n", s.realm(), s.config)
+		text += s.yaml()
 	}
 	return text
 }
+
+// yaml is the line of the configuration that makes the realm.
+func (s *script) yaml() string { return fmt.Sprintf("  - {name: %s, %s}\n", s.realm(), s.config) }
 
 func (s *script) realm() string { return "test." + s.name }
 
@@ -94,7 +98,7 @@ func TestConversations(t *testing.T) {
 						continue // TestFeatures lists those
 					}
 					t.Run(s.name, func(t *testing.T) {
-						st := stage{t: t, g: g, transport: tr.name, codec: c, names: names{"realm": s.realm()}, peers: map[string]*peer{}}
+						st := stage{t: t, g: g, script: &s, transport: tr.name, codec: c, names: names{"realm": s.realm()}, peers: map[string]*peer{}}
 						st.gapless = strings.Contains(s.config, "request_ids")
 						st.play(s.lines)
 						for _, p := range st.peers {
@@ -110,6 +114,7 @@ func TestConversations(t *testing.T) {
 type stage struct {
 	t         *testing.T
 	g         *gateway
+	script    *script
 	transport string
 	codec     codec.Codec
 	names     names
@@ -126,7 +131,12 @@ func (s *stage) play(lines []string) {
 			name, what, _ := strings.Cut(lines[i], " <- ")
 			want[name] = append(want[name], what)
 		}
-		actor := s.do(line)
+		var actor string
+		if config, ok := strings.CutPrefix(line, "realm becomes "); ok {
+			s.becomes(config)
+		} else {
+			actor = s.do(line)
+		}
 		others := make([]string, 0, len(s.peers))
 		for name := range s.peers {
 			if name != actor {
@@ -147,6 +157,14 @@ func (s *stage) play(lines []string) {
 			s.t.Fatalf("after %s: nobody is called %v", line, want)
 		}
 	}
+}
+
+// becomes gives the realm another configuration while the gateway runs, as an
+// operator does: the file is written and the gateway told to read it.
+func (s *stage) becomes(config string) {
+	old := *s.script
+	s.script.config = strings.TrimSuffix(strings.TrimPrefix(config, "{"), "}")
+	s.g.reload(old.yaml(), s.script.yaml())
 }
 
 // do does what one line says, and returns who did it.
