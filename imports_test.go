@@ -52,9 +52,17 @@ var allowed = map[string][]string{
 	"gateway/config":          {"configs/bridges", "gateway/config/strict", "bridge/*", "devices/*", "router/*", "wamp/*"},
 	"gateway/doctor":          {"devices", "devices/*", "gateway/config"},
 	"gateway":                 {"bridge/*", "devices/*", "gateway/config", "router/*", "wamp/*", "web"},
+	"gateway/keys":            {},
+	"firmware-profiles":       {"gateway/config/strict"},
+	"image/fat":               {},
+	"image/ext4":              {},
 	"image/flash":             {},
+	"image/layout":            {"gateway/config/strict"},
+	"image":                   {"firmware-profiles", "image/ext4", "image/fat", "image/layout"},
+	"appliance":               {"gateway/keys", "image/ext4", "image/layout"},
+	"cmd/appliance":           {"appliance", "devices/*", "gateway/*", "image/layout"},
 	"scripts/sbom":            {},
-	"cmd/postern":             {"bridge/*", "devices/*", "gateway/*", "image/*", "router/*", "wamp/*"},
+	"cmd/postern":             {"bridge/*", "devices/*", "firmware-profiles", "gateway/*", "image/*", "router/*", "wamp/*"},
 }
 
 // only says which packages may import a library that the house keeps in one

@@ -1,23 +1,17 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/postern-iot/postern/gateway/keys"
 )
 
 func newKeys() *cobra.Command {
@@ -77,8 +71,11 @@ func (o *tlsOptions) write() (certFile, keyFile string, err error) {
 		}
 		return "", "", &exitError{status: exitUsage, err: err}
 	}
-	cert, key, err := selfSigned(certificateHosts(o.hosts), time.Duration(o.days)*24*time.Hour)
+	cert, key, err := keys.SelfSigned(certificateHosts(o.hosts), time.Now(), time.Duration(o.days)*24*time.Hour)
 	if err != nil {
+		if errors.Is(err, keys.ErrHost) {
+			err = usage("--host: %w", err)
+		}
 		return "", "", err
 	}
 	if err := writeNew(keyFile, key); err != nil {
@@ -96,42 +93,4 @@ func certificateHosts(more []string) []string {
 		hosts = append(hosts, strings.ToLower(name))
 	}
 	return append(hosts, more...)
-}
-
-// selfSigned makes a certificate and its key as PEM.
-func selfSigned(hosts []string, valid time.Duration) (cert, key []byte, err error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a key: %w", err)
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a serial number: %w", err)
-	}
-	// An hour back, for clients whose clock is a little behind.
-	begin := time.Now().Add(-time.Hour).UTC()
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: hosts[len(hosts)-1], Organization: []string{"Postern"}},
-		NotBefore: begin, NotAfter: begin.Add(valid),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		BasicConstraintsValid: true,
-	}
-	for _, h := range hosts {
-		if ip := net.ParseIP(h); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else if h == "" || strings.ContainsAny(h, "/: \t") {
-			return nil, nil, usage("--host: %q is neither a name nor an address", h)
-		} else {
-			template.DNSNames = append(template.DNSNames, h)
-		}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a certificate: %w", err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return nil, nil, fmt.Errorf("write the key: %w", err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), nil
 }
