@@ -116,60 +116,6 @@ func NameProblem(name string) string {
 	return ""
 }
 
-// Conflict is a piece of hardware that two devices want for themselves.
-type Conflict struct {
-	// Claim is the hardware, such as "gpio:GPIO17".
-	Claim string
-	// First and Second are indexes into the entries, First the smaller.
-	First, Second int
-	// Terms are those of the two when they could share it but do not agree.
-	Terms [2]string
-}
-
-// Differ says how the terms differ, "" when it is not they.
-func (c *Conflict) Differ() string {
-	if c.Terms == [2]string{} {
-		return ""
-	}
-	return fmt.Sprintf(", the first for %s, the second for %s", c.Terms[0], c.Terms[1])
-}
-
-// CheckClaims finds the entries whose parameters claim the same hardware
-// (see Claimer and Sharer), in the order of the entries.
-func CheckClaims(entries []Entry) []Conflict {
-	type owner struct {
-		entry int
-		terms string // "" for one that does not share
-	}
-	var found []Conflict
-	owners := make(map[string]owner)
-	claim := func(what string, i int, terms string) {
-		first, taken := owners[what]
-		switch {
-		case !taken:
-			owners[what] = owner{i, terms}
-		case first.entry == i, terms != "" && terms == first.terms:
-		case terms != "" && first.terms != "":
-			found = append(found, Conflict{Claim: what, First: first.entry, Second: i, Terms: [2]string{first.terms, terms}})
-		default:
-			found = append(found, Conflict{Claim: what, First: first.entry, Second: i})
-		}
-	}
-	for i, e := range entries {
-		if c, ok := e.Params.(Claimer); ok {
-			for _, what := range c.Claims() {
-				claim(what, i, "")
-			}
-		}
-		if s, ok := e.Params.(Sharer); ok {
-			if what, terms := s.Shares(); what != "" {
-				claim(what, i, terms)
-			}
-		}
-	}
-	return found
-}
-
 // Grouper is implemented by parameter structs of devices that belong together
 // with others of the same group.
 type Grouper interface {

@@ -89,6 +89,33 @@ func TestCheckShares(t *testing.T) {
 	}
 }
 
+// onBus is a device on a bus, for which the header has lines.
+type onBus string
+
+func (o *onBus) Claims() []string       { return []string{"bus:" + string(*o)} }
+func (o *onBus) Occupies() []Occupation { return HeaderLines(string(*o)) }
+
+func TestCheckOccupations(t *testing.T) {
+	bus := func(node string) *onBus { b := onBus(node); return &b }
+	entries := []Entry{
+		{Name: "a", Params: bus("/dev/spidev0.0")},
+		{Name: "b", Params: bus("/dev/spidev0.1")}, // together
+		{Name: "c", Params: &claims{"gpio:GPIO10"}},
+		{Name: "d", Params: &claims{"gpio:GPIO3"}},
+		{Name: "e", Params: bus("/dev/i2c-1")},
+		{Name: "f", Params: &claims{"gpio:GPIO7", "gpio:other:GPIO8"}},
+		{Name: "g", Params: bus("/dev/i2c-7")}, // not of the header
+	}
+	want := []Conflict{
+		{Claim: "gpio:GPIO10", First: 0, Second: 2, As: [2]string{"MOSI of /dev/spidev0.0", ""}},
+		{Claim: "gpio:GPIO3", First: 3, Second: 4, As: [2]string{"", "SCL of /dev/i2c-1"}},
+		{Claim: "gpio:GPIO7", First: 1, Second: 5, As: [2]string{"CE1 of /dev/spidev0.1", ""}},
+	}
+	if have := CheckClaims(entries); !slices.Equal(have, want) {
+		t.Errorf("have %v, want %v", have, want)
+	}
+}
+
 func row(typ string) Driver {
 	return Driver{
 		Type: typ, Summary: "s", Doc: "d", Example: "e",

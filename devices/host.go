@@ -62,7 +62,7 @@ func NewHost(cfg Config, table *Table, log *slog.Logger) (*Host, error) {
 		errs = append(errs, fmt.Errorf("devices: prefix: %s is not replaced", hostnameVar))
 	}
 	for _, c := range CheckClaims(cfg.List) {
-		errs = append(errs, fmt.Errorf("devices: %q and %q both claim %s%s", cfg.List[c.First].Name, cfg.List[c.Second].Name, c.Claim, c.Differ()))
+		errs = append(errs, fmt.Errorf("devices: %q%s and %q%s both claim %s%s", cfg.List[c.First].Name, c.Role(0), cfg.List[c.Second].Name, c.Role(1), c.Claim, c.Differ()))
 	}
 	for _, l := range CheckGroups(cfg.List) {
 		errs = append(errs, fmt.Errorf("devices: %q is the only one with %s %q", cfg.List[l.Index].Name, l.Key, l.Name))

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/postern-iot/postern/devices"
 )
 
 // Address is a 7-bit address on the bus, shown as people write it.
@@ -36,6 +38,9 @@ func newCommon(address Address) Common {
 func (c *Common) Claims() []string {
 	return []string{fmt.Sprintf("i2c:%s/%v", canonicalBus(c.Bus), c.Address)}
 }
+
+// Occupies implements devices.Occupier.
+func (c *Common) Occupies() []devices.Occupation { return devices.HeaderLines(canonicalBus(c.Bus)) }
 
 // Simulate implements devices.Simulator.
 func (c *Common) Simulate() { c.Bus = simBus }

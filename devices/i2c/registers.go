@@ -67,6 +67,12 @@ func (p *RegistersParams) Claims() []string {
 	return c.Claims()
 }
 
+// Occupies implements devices.Occupier.
+func (p *RegistersParams) Occupies() []devices.Occupation {
+	c := p.common()
+	return c.Occupies()
+}
+
 // Simulate implements devices.Simulator.
 func (p *RegistersParams) Simulate() { p.Bus = simBus }
 

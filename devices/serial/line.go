@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/postern-iot/postern/devices"
 )
 
 // Line are the parameters of a serial port.
@@ -64,6 +66,17 @@ func (l *Line) Claims() []string {
 		return nil
 	}
 	return []string{"serial:" + canonicalPort(l.Port)}
+}
+
+// header is the name of the port on the board's header.
+const header = "/dev/serial0"
+
+// Occupies implements devices.Occupier.
+func (l *Line) Occupies() []devices.Occupation {
+	if l.Port == simPort || canonicalPort(l.Port) != canonicalPort(header) {
+		return nil
+	}
+	return devices.HeaderLines(header)
 }
 
 // Simulate implements devices.Simulator.

@@ -49,6 +49,9 @@ func (c *Common) Claims() []string {
 	return []string{"spi:" + canonicalPort(c.Port)}
 }
 
+// Occupies implements devices.Occupier.
+func (c *Common) Occupies() []devices.Occupation { return devices.HeaderLines(canonicalPort(c.Port)) }
+
 // Simulate implements devices.Simulator.
 func (c *Common) Simulate() { c.Port = simPort }
 

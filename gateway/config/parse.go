@@ -117,12 +117,16 @@ func paramsOf(owner any, table *devices.Table) (any, *strict.Misfit) {
 func checkClaims(cfg *Config, report func(path, problem, hint string), where func(string) string) {
 	for _, c := range devices.CheckClaims(cfg.Devices.List) {
 		first, second := cfg.Devices.List[c.First], cfg.Devices.List[c.Second]
-		problem := fmt.Sprintf("device %q claims %s, which device %q has (%s)", second.Name, c.Claim, first.Name, where(claimPath(c.First, first, c.Claim)))
+		problem := fmt.Sprintf("device %q claims %s%s, which device %q has%s (%s)", second.Name, c.Claim, c.Role(1), first.Name, c.Role(0),
+			where(claimPath(c.First, first, c.Claim+c.Role(0))))
 		hint := "one piece of hardware serves one device: choose another for one of them"
-		if differ := c.Differ(); differ != "" {
+		switch differ := c.Differ(); {
+		case differ != "":
 			problem, hint = problem+differ, "devices on one line must set it alike"
+		case c.As != [2]string{}:
+			hint = "choose another pin; on a board whose header is not a Raspberry Pi's, name the pin's chip too"
 		}
-		report(claimPath(c.Second, second, c.Claim), problem, hint)
+		report(claimPath(c.Second, second, c.Claim+c.Role(1)), problem, hint)
 	}
 }
 
