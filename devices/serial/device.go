@@ -64,6 +64,8 @@ type protocol struct {
 	parse func(frame []byte) ([]any, error)
 	// wrap makes a frame of data.
 	wrap func(data []byte) []byte
+	// safe is what is written as the safe state, framed; empty for none.
+	safe []byte
 }
 
 // framing cuts a stream into frames. It calls frame with each, valid during the
@@ -107,10 +109,6 @@ func (d *device) Procedures() []devices.Procedure {
 	transact.Call = d.transact
 	return []devices.Procedure{write, transact}
 }
-
-// Halt implements devices.Device: nothing is known of what the device at the
-// other end drives.
-func (d *device) Halt() error { return nil }
 
 // Run implements devices.Device.
 func (d *device) Run(ctx context.Context, out devices.Outlet) error {

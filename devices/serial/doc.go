@@ -13,7 +13,8 @@
 // closes the port, or when the port is gone; the host's back-off opens it
 // again. Procedures write on their callers' goroutines, one at a time, each
 // with a deadline. Modbus has a worker for each port in use, which ends when
-// the last device on it stops. A simulation is a goroutine that ends when its
+// the last device on it stops. A Halt that opens the port for a safe state
+// listens to it in a goroutine that ends with it. A simulation is a goroutine that ends when its
 // line is closed, and Close waits for it.
 //
 // Whatever arrives is bounded: a frame by its longest, and what is too long is

@@ -23,6 +23,7 @@ type FrameParams struct {
 	Fields    []FrameField  `yaml:"fields" doc:"the readings in a frame; without any the whole frame is the reading frame"`
 	Timeout   time.Duration `yaml:"timeout" doc:"without a good frame for this long the readings have no value any more; 0s for never"`
 	WriteRate int           `yaml:"write_rate" doc:"writes in a second; more are refused"`
+	Safe      []uint8       `yaml:"safe" doc:"for a device that drives something: what is written, as write does it, at start, before anything is accepted, when the device fails, its controller is gone (control) or the gateway stops; empty for none"`
 }
 
 // FrameLength is the length field of a frame.
@@ -98,6 +99,7 @@ func newFrameParams() *FrameParams {
 func (p *FrameParams) Validate(report func(path, problem, hint string)) {
 	p.Line.check(report)
 	checkTimes(p.Timeout, p.WriteRate, report)
+	p.checkSafe(len(p.Safe), p.MaxFrame, report)
 	choice := func(path, v string, of []string) {
 		if !slices.Contains(of, v) {
 			report(path, fmt.Sprintf("%q is not known", v), "write one of "+strings.Join(of, ", "))

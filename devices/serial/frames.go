@@ -19,7 +19,7 @@ func Frames() devices.Driver {
 		Doc: "For meters, sensors and controllers with a protocol of their own: where a frame begins and ends, which check it has, and what lies in it, as the manual says. " +
 			"Frames of fixed size, with a length in them, between start and end bytes, SLIP or COBS. Only a frame whose length, end and check are right is used; " +
 			"otherwise the next is searched from the following byte on, and `bad_frames` counts.\n\n" +
-			"`write` and `transact` take what lies between: start bytes, length, check and end are added, unless `raw` is given. `transact` returns the next good frame as bytes.\n\n" + simDoc,
+			"`write` and `transact` take what lies between: start bytes, length, check and end are added, unless `raw` is given. `transact` returns the next good frame as bytes.\n\n" + safeDoc + "\n\n" + simDoc,
 		Example: "name: dust\ntype: serial-frames\nport: /dev/serial/by-id/usb-1a86_USB_Serial-if00-port0\n" +
 			"framing: length\nstart: [0x42, 0x4d]              # a Plantower PMS5003\nlength: {at: 2, type: u16, add: 4}\ncheck: {kind: sum-16}\nfields:\n" +
 			"  - {name: pm25, at: 12, type: u16, unit: ug/m3}\n  - {name: pm10, at: 14, type: u16, unit: ug/m3}\n",
@@ -28,13 +28,18 @@ func Frames() devices.Driver {
 		Procedures: []devices.Procedure{writeProcedure, transactProcedure},
 		Open: func(_ devices.Env, params any) (devices.Device, error) {
 			p := *params.(*FrameParams)
-			return newFrames(&p, func() (port, error) { return p.Line.open(talker(p.simulate)) }), nil
+			return newFrames(&p, func() (port, error) { return p.Line.open(talker(p.simulate)) }).guard(), nil
 		},
 	}
 }
 
 func newFrames(p *FrameParams, open func() (port, error)) *device {
+	var safe []byte
+	if len(p.Safe) > 0 {
+		safe = p.wrap(p.Safe)
+	}
 	return newStream(protocol{
+		safe: safe,
 		line: &p.Line, noun: "frame", readings: p.readings(), parse: p.parse, longest: p.MaxFrame,
 		timeout: p.Timeout, writeRate: p.WriteRate, framing: p.framing, wrap: p.wrap,
 	}, open)

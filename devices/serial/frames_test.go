@@ -202,3 +202,18 @@ func FuzzFraming(f *testing.F) {
 		}
 	})
 }
+
+// A simulated device that talks takes its safe state all the same.
+func TestSafeStateOfSimulatedFrames(t *testing.T) {
+	p := framingCases()["slip"]
+	p.Port, p.Safe = simPort, []byte{1, 0}
+	dev, ok := newFrames(p, func() (port, error) { return p.Line.open(talker(p.simulate)) }).guard().(devices.Releaser)
+	if !ok {
+		t.Fatal("it is no actuator")
+	}
+	for range 3 {
+		if err := dev.Release(); err != nil {
+			t.Error(err)
+		}
+	}
+}

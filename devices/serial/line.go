@@ -48,6 +48,10 @@ const simPort = "sim"
 // simDoc is what every driver's page says of it.
 const simDoc = "With `port: sim` the same driver talks to a device that is simulated inside the gateway."
 
+// safeDoc is what the pages of streams say of their safe state.
+const safeDoc = "With `safe` the device is an actuator: what it says is written in place of a command that nobody stands behind any more, and `control` may be used. " +
+	"The port is opened for it where it is not open; a board that starts anew whenever its port is opened, as many Arduinos do, has to be safe by itself then."
+
 var (
 	parity = map[string]byte{"none": 'N', "odd": 'O', "even": 'E'}
 

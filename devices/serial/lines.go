@@ -17,7 +17,7 @@ func Lines() devices.Driver {
 			"in `bad_lines` and not used at all; the device is then degraded until good lines come again. After noise, reading begins anew with the next delimiter.\n\n" +
 			"A missing field (an empty column, a JSON null) is no event; NaN is a fault of its reading. An adapter that is unplugged is opened again when it is back: " +
 			"name it by its link in `/dev/serial/by-id`, which does not change. The gateway's user must be in the port's group (`dialout`).\n\n" +
-			simDoc,
+			safeDoc + "\n\n" + simDoc,
 		Example: "name: weather\ntype: serial-lines\nport: /dev/serial/by-id/usb-Arduino_Uno_55736303831351B0A1C1-if00\nbaud: 115200\n" +
 			"format: csv\nseparator: \";\"\ntimeout: 30s\nfields:\n  - name: temperature\n    unit: Cel\n    scale: 0.1\n  - name: humidity\n    unit: \"%\"\n    column: 3\n",
 		NewParams:  func() any { return newParams() },
@@ -25,7 +25,11 @@ func Lines() devices.Driver {
 		Procedures: []devices.Procedure{writeProcedure, transactProcedure},
 		Open: func(_ devices.Env, params any) (devices.Device, error) {
 			p := *params.(*Params)
-			return newDevice(p, func() (port, error) { return p.Line.open(simLines(&p)) })
+			d, err := newDevice(p, func() (port, error) { return p.Line.open(simLines(&p)) })
+			if err != nil {
+				return nil, err
+			}
+			return d.guard(), nil
 		},
 	}
 }
@@ -35,7 +39,12 @@ func newDevice(p Params, open func() (port, error)) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
+	var safe []byte
+	if p.Safe != "" {
+		safe = append([]byte(p.Safe), p.delimiter()...)
+	}
 	return newStream(protocol{
+		safe: safe,
 		line: &p.Line, noun: "line", text: true, readings: p.readings(), parse: a.parse, longest: p.MaxLine,
 		timeout: p.Timeout, writeRate: p.WriteRate,
 		framing: func() framing { return &lineFraming{framer{delimiter: p.delimiter(), max: p.MaxLine}} },

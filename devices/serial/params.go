@@ -24,6 +24,7 @@ type Params struct {
 	Fields    []Field       `yaml:"fields" doc:"the readings that are found in a line; none for text"`
 	Timeout   time.Duration `yaml:"timeout" doc:"without a good line for this long the readings have no value any more; 0s for never"`
 	WriteRate int           `yaml:"write_rate" doc:"writes in a second; more are refused"`
+	Safe      string        `yaml:"safe" doc:"for a device that drives something: the line that is written, with the delimiter behind it, at start, before anything is accepted, when the device fails, its controller is gone (control) or the gateway stops; empty for none"`
 }
 
 // Field is one reading in a line.
@@ -87,6 +88,7 @@ func (p *Params) Validate(report func(path, problem, hint string)) {
 		report("max_line", fmt.Sprintf("%d is out of range", p.MaxLine), fmt.Sprintf("write a number from 1 to %d", maxMaxLine))
 	}
 	checkTimes(p.Timeout, p.WriteRate, report)
+	p.checkSafe(len(p.Safe), p.MaxLine, report)
 	p.validateFormat(report)
 	p.validateFields(report)
 }

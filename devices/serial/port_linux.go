@@ -131,6 +131,23 @@ func (t *twin) setRS485(r *RS485) error {
 	return err
 }
 
+// drain waits until what was written is on the line. It asks the kernel every
+// millisecond, as its own way to wait cannot be ended.
+func (t *twin) drain(until time.Time) error {
+	for {
+		var left int
+		var step error
+		err := t.conn.Control(func(fd uintptr) { left, step = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
+		if err = errors.Join(err, step); err != nil || left == 0 {
+			return err
+		}
+		if time.Now().After(until) {
+			return fmt.Errorf("%d bytes are still to be sent: is flow control holding the line? %w", left, os.ErrDeadlineExceeded)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // discard throws away what has arrived and was not read.
 func (t *twin) discard() {
 	t.conn.Control(func(fd uintptr) { unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCIFLUSH) })
@@ -147,7 +164,10 @@ func (t *twin) Close() error {
 	t.once.Do(func() {
 		t.conn.Control(func(fd uintptr) {
 			unix.IoctlSetInt(int(fd), unix.TIOCNXCL, 0)
-			unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCIOFLUSH)
+			unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCIFLUSH)
+			if left, err := unix.IoctlGetInt(int(fd), unix.TIOCOUTQ); err != nil || left > 0 {
+				unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCOFLUSH)
+			}
 		})
 		t.err = errors.Join(t.file.Close(), t.holder.Close())
 	})

@@ -11,9 +11,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"github.com/postern-iot/postern/devices"
 )
 
 // terminal is a pty pair: the device opens the slave by its name, the test
@@ -210,6 +213,91 @@ func TestStuckWriteEnds(t *testing.T) {
 	if err := await(t, result); err != nil || time.Since(start) > time.Second {
 		t.Errorf("Run: %v after %v", err, time.Since(start))
 	}
+}
+
+// The safe state goes to the port that is open, or to one that is opened for
+// it, and is on the line when that is closed again.
+func TestSafeStateOnTerminal(t *testing.T) {
+	x := newTerminal(t)
+	p := textParams()
+	p.Port, p.Safe, p.Delimiter = x.name, "OFF", "crlf"
+	dev, o, stop, result := run(t, p)
+	got := func(when string) {
+		t.Helper()
+		buf := make([]byte, 64)
+		n, err := x.master.Read(buf)
+		for errors.Is(err, unix.EIO) { // nobody has the other end open yet
+			n, err = x.master.Read(buf)
+		}
+		if err != nil || string(buf[:n]) != "OFF\r\n" {
+			t.Errorf("%s: %q, %v", when, buf[:n], err)
+		}
+	}
+	o.until(t, "ready")
+	actuator, ok := dev.guard().(devices.Releaser)
+	if !ok {
+		t.Fatal("with a safe state it is no actuator")
+	}
+	if err := actuator.Release(); err != nil {
+		t.Error(err)
+	}
+	got("released")
+	stop()
+	if err := await(t, result); err != nil {
+		t.Error(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- dev.Halt() }() // a terminal's end takes it only when it is read
+	got("halted")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	x.master.Close()
+	if err := dev.Halt(); err == nil || !strings.Contains(err.Error(), "the safe state is not sent") {
+		t.Errorf("without the port: %v", err)
+	}
+	p.Safe = ""
+	plain, err := newDevice(p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := plain.guard().(devices.Releaser); ok || plain.Halt() != nil {
+		t.Error("without a safe state it is an actuator")
+	}
+}
+
+// struct serial_rs485 is what the kernel's include/uapi/linux/serial.h says: 32
+// bytes, of which the first three words are the flags and the two delays in
+// milliseconds.
+func TestRS485(t *testing.T) {
+	if size := unsafe.Sizeof(rs485{}); size != 32 {
+		t.Errorf("the structure has %d bytes", size)
+	}
+	for _, c := range []struct {
+		r    RS485
+		want [3]uint32
+	}{
+		{RS485{SendLevel: "high"}, [3]uint32{0b00011, 0, 0}},
+		{RS485{SendLevel: "low"}, [3]uint32{0b00101, 0, 0}},
+		{RS485{SendLevel: "high", Before: 2 * time.Millisecond, After: 5 * time.Millisecond, Echo: true}, [3]uint32{0b10011, 2, 5}},
+	} {
+		x := newRS485(&c.r)
+		if have := [3]uint32(unsafe.Slice((*uint32)(unsafe.Pointer(&x)), 8)); have != c.want {
+			t.Errorf("%+v: %v, want %v", c.r, have, c.want)
+		}
+	}
+	x := newTerminal(t)
+	p := textParams()
+	p.Port, p.RS485 = x.name, &RS485{SendLevel: "high"}
+	if _, err := openPort(&p.Line); !errors.Is(err, unix.ENOTTY) || !strings.Contains(err.Error(), "leave rs485 away") {
+		t.Errorf("a terminal that cannot: %v", err)
+	}
+	p.RS485 = nil
+	free, err := openPort(&p.Line)
+	if err != nil {
+		t.Fatalf("the port is not free again: %v", err)
+	}
+	free.Close()
 }
 
 func TestOpenErrors(t *testing.T) {

@@ -19,7 +19,7 @@ type TransferParams struct {
 	LSBFirst bool    `yaml:"lsb_first" doc:"the lowest bit of a byte goes first"`
 	MaxBytes int     `yaml:"max_bytes" min:"1" max:"4096" doc:"the longest transfer that a caller may ask for"`
 	Initial  []uint8 `yaml:"initial" doc:"what is sent when the device starts, such as [0x0c, 0x01]; empty for nothing"`
-	Safe     []uint8 `yaml:"safe" doc:"what is sent when the gateway stops or the device fails; empty for nothing"`
+	Safe     []uint8 `yaml:"safe" doc:"what is sent before anything is accepted, when the device fails, its controller is gone (control) or the gateway stops; empty for nothing"`
 }
 
 // maxTransfer is what the kernel's spidev takes at once by default.
@@ -64,7 +64,10 @@ func transferDriver(p *pool, sim *simulation) devices.Driver {
 			if t.params.Port == simPort {
 				sim.attach(env.Name, loop)
 			}
-			return t, nil
+			if len(t.params.Safe) == 0 {
+				return t, nil
+			}
+			return guarded{t}, nil
 		},
 	}
 }
@@ -163,3 +166,10 @@ func (t *transfer) Halt() error {
 	_, err := c.tx(context.Background(), t.params.Safe)
 	return err
 }
+
+// guarded is a transfer with a safe state.
+type guarded struct{ *transfer }
+
+// Release implements devices.Releaser. A command that is on its way meanwhile
+// is undone by the host.
+func (g guarded) Release() error { return g.Halt() }
