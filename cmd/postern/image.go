@@ -27,7 +27,7 @@ func newImage() *cobra.Command {
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newImageBuild())
+	cmd.AddCommand(newImageBuild(), newImageCustomise())
 	return cmd
 }
 
