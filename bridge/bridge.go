@@ -43,6 +43,7 @@ type Host struct {
 //   - postern.bridge.purge(broker[, map]) → how many messages that waited for the
 //     broker were dropped
 //   - postern.bridge.dead_letters(broker) → the last that could not be carried
+//   - postern.bridge.found() → what the URIs of found devices begin with, a list
 type Bridge struct {
 	host    Host
 	tasks   []*Task
@@ -91,6 +92,11 @@ func New(cfg Config, host Host) (*Bridge, error) {
 		for _, h := range cfg.HomeAssistant {
 			if h.Broker == c.Name {
 				t.announce(h, cfg.DevicePrefix, host)
+			}
+		}
+		for _, d := range cfg.Discovery {
+			if d.Broker == c.Name {
+				t.find(d)
 			}
 		}
 		t.gauge.changed = b.tell

@@ -21,8 +21,11 @@ type Broker interface {
 
 // Conn is one connection to a broker. When it is lost, it is lost for good.
 type Conn interface {
-	// Subscribe asks for the topics that the filters match, all at once.
+	// Subscribe asks for the topics that the filters match, all at once, beside
+	// those asked for before.
 	Subscribe(ctx context.Context, filters []Filter) error
+	// Unsubscribe takes topics back that Subscribe was asked for.
+	Unsubscribe(ctx context.Context, topics []string) error
 	// Publish sends one message. It does not wait for the broker's
 	// acknowledgement: the token says when that came. It may block while the
 	// network does, and up to the adapter's write timeout on a connection that

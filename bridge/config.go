@@ -16,6 +16,8 @@ type Config struct {
 
 	HomeAssistant []HomeAssistant `yaml:"homeassistant" doc:"Brokers at which Home Assistant is told of the gateway's devices. See homeassistant.md."`
 
+	Discovery []Discovery `yaml:"discovery" doc:"Brokers whose discovery messages (Home Assistant's, Tasmota's) become described devices in the realm. See homeassistant.md."`
+
 	// EmbeddedAt are the addresses, host:port, at which the embedded broker
 	// listens; with them an entry of Brokers that reaches it is told from others
 	// when loops are looked for. New asks the broker when they are not set.

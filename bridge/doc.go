@@ -13,6 +13,8 @@
 //     from one broker reaches the others) and one connection to the broker at
 //     a time, behind the interface Broker: bridge/paho implements it for
 //     brokers on the network, bridge/broker for the one embedded in the gateway.
+//   - finder: devices of the fleet that describe themselves, as devices of the
+//     realm. It has one prefix registration for all their procedures.
 //   - Bridge: all tasks, their status as events and procedures.
 //
 // # Order, acknowledgement, loss
@@ -42,7 +44,7 @@
 // and waits for them. A command from MQTT has a goroutine until its timeout at
 // most; their number is bounded, and Task.Run waits for them. Task.Run is the supervisor of its connection; it starts
 // one goroutine that publishes what arrived from MQTT, one that watches the
-// session, one that syncs the queue's disk, and one sender per connection. It waits for them, too; but a sender
+// session, one that syncs the queue's disk, those of announcer and finder, and one sender per connection. It waits for them, too; but a sender
 // that the network blocks may outlive its connection by the adapter's write
 // timeout, and a Run that ends waits a second for it: the queue does not listen
 // to it any more. The handlers that the session and the adapter call only

@@ -198,7 +198,7 @@ func (t *Task) receive(r Received) error {
 		}
 		r.command = true // acknowledged in its turn
 	}
-	if t.announcer != nil && !r.command && t.announcer.arrived(r) && r.Ack == nil && !t.table.takes(r.Topic) {
+	if t.announcer != nil && !r.command && t.announcer.arrived(r) && r.Ack == nil && !t.table.takes(r.Topic) && t.finder == nil {
 		return nil
 	}
 	if err := t.inbox.push(r); err != nil {
@@ -240,7 +240,11 @@ func (t *Task) deliver(ctx context.Context, sess session, r *Received) bool {
 		t.gauge.drop(Echo, 1, nil, r.Topic, nil)
 		return true
 	}
+	found := t.finder != nil && t.finder.take(ctx, sess, r)
 	events, d := t.table.ToWAMP(nil, r.Topic, r.Payload, r.Retained, time.Now())
+	if d.Reason == NoMap && found {
+		return true
+	}
 	if d.Reason != Mapped {
 		t.gauge.drop(d.Reason, 1, d.Map, r.Topic, d.Err)
 		if d.Reason == BadPayload {

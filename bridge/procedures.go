@@ -18,6 +18,7 @@ func (b *Bridge) procedures() map[string]client.Procedure {
 		"resume":       b.forBroker(func(t *Task, _ *client.Invocation) (any, error) { t.Pause(false); return nil, nil }),
 		"purge":        b.forBroker(purge),
 		"dead_letters": b.forBroker(deadLetters),
+		"found":        b.found,
 	}
 }
 
@@ -31,6 +32,16 @@ func (b *Bridge) list(context.Context, *client.Invocation) (*client.Result, erro
 		names = append(names, t.name)
 	}
 	return answer(names), nil
+}
+
+func (b *Bridge) found(context.Context, *client.Invocation) (*client.Result, error) {
+	uris := wamp.List{}
+	for _, t := range b.tasks {
+		if t.finder != nil {
+			uris = append(uris, t.finder.cfg.URI)
+		}
+	}
+	return answer(uris), nil
 }
 
 func (b *Bridge) status(ctx context.Context, inv *client.Invocation) (*client.Result, error) {

@@ -57,6 +57,8 @@ type Task struct {
 	calls   *calls
 	// announcer tells Home Assistant of the devices; nil where it is not wanted.
 	announcer *announcer
+	// finder makes devices of discovery messages; nil where it is not wanted.
+	finder *finder
 	// callAs joins the realm for the calls of one entry.
 	callAs func(ctx context.Context, c Call) (caller, error)
 
@@ -145,6 +147,9 @@ func (t *Task) Run(ctx context.Context) (err error) {
 	if t.announcer != nil {
 		wg.Go(func() { guard(func() { t.announcer.run(serve, sess) }) })
 	}
+	if t.finder != nil {
+		wg.Go(func() { guard(func() { t.finder.run(serve, sess) }) })
+	}
 	wg.Go(func() {
 		select {
 		case <-sess.Done():
@@ -211,6 +216,11 @@ func (t *Task) subscribe(ctx context.Context, sess session) error {
 	}
 	if t.announcer != nil {
 		if err := subscribeTable(ctx, sess, t.announcer.table, t.announcer.event); err != nil {
+			return err
+		}
+	}
+	if t.finder != nil {
+		if err := t.finder.register(ctx, sess); err != nil {
 			return err
 		}
 	}
@@ -294,6 +304,10 @@ func (t *Task) serve(ctx, work context.Context, conn Conn, start func(func())) e
 	t.gauge.set(StateOnline, info, warning)
 	t.calls.connected(conn)
 	defer t.calls.disconnected()
+	if t.finder != nil {
+		t.finder.connected(conn, t.filters())
+		defer t.finder.disconnected()
+	}
 	start(func() {
 		if err := t.send(over, conn, gen); err != nil {
 			broken <- err
@@ -335,14 +349,22 @@ func (t *Task) lostOutputs(info ConnInfo) []Message {
 	return t.outputs.all(func(m Message) bool { return !t.queue.holdsRetained(m.Topic) })
 }
 
-// greet subscribes and says that the gateway is there. What is wrong but does
-// not end the connection comes back as a warning.
-func (t *Task) greet(ctx context.Context, conn Conn) (warning, err error) {
+// filters are the subscriptions that a connection begins with.
+func (t *Task) filters() []Filter {
 	wanted := append(t.table.MQTTFilters(), t.calls.filters()...)
 	if t.announcer != nil {
 		wanted = append(wanted, t.announcer.filters()...)
 	}
-	if filters := widestFilters(wanted); len(filters) > 0 {
+	if t.finder != nil {
+		wanted = append(wanted, t.finder.filters()...)
+	}
+	return widestFilters(wanted)
+}
+
+// greet subscribes and says that the gateway is there. What is wrong but does
+// not end the connection comes back as a warning.
+func (t *Task) greet(ctx context.Context, conn Conn) (warning, err error) {
+	if filters := t.filters(); len(filters) > 0 {
 		ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
 		defer cancel()
 		err := conn.Subscribe(ctx, filters)

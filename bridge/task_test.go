@@ -88,6 +88,8 @@ type fakeToken struct {
 func (t fakeToken) Done() <-chan struct{} { return t.done }
 func (t fakeToken) Error() error          { return t.err }
 
+func (*fakeConn) Unsubscribe(context.Context, []string) error { return nil }
+
 func (c *fakeConn) Subscribe(context.Context, []Filter) error { return nil }
 func (c *fakeConn) Lost() <-chan error                        { return c.lost }
 func (c *fakeConn) Info() ConnInfo                            { return c.info }

@@ -8,14 +8,28 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+
+	wamp "github.com/postern-iot/postern/wamp/client"
 )
 
 // TestPage looks at the page in a real browser: every device is there with
-// live values, a button switches the relay, and nothing complains.
+// live values, one that has described itself at the broker among them, a button switches the relay, and nothing complains.
 func TestPage(t *testing.T) {
 	mqtt, station := startFleet(t), plugSensor(t)
-	g := run(t, fmt.Sprintf(site, station.path, mqtt.port))
+	const lamp = `{"cmd_t":"lamp/set","stat_t":"lamp/state","dev":{"ids":["lamp01"],"name":"Lamp"}}`
+	mqtt.done(mqtt.plug("lamp").Publish("homeassistant/switch/lamp/relay/config", 1, true, lamp))
+	g := run(t, strings.Replace(fmt.Sprintf(site, station.path, mqtt.port), "  maps:\n", "  discovery: [plant]\n  maps:\n", 1))
+	sess, err := wamp.Dial(t.Context(), g.url("rs"), wamp.Config{Realm: "realm1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sess.Close(t.Context())
+	until(t, "the lamp is found", func() bool {
+		r, err := sess.Call(t.Context(), "found.list", nil, nil)
+		return err == nil && strings.Contains(fmt.Sprint(r.Args), "lamp01")
+	})
 	picture := filepath.Join(t.TempDir(), "page.png")
 	out, err := exec.Command("node", "clients/page.mjs", fmt.Sprintf("http://127.0.0.1:%d/", g.http), "relay", picture).CombinedOutput()
 	if err != nil {
@@ -34,7 +48,7 @@ func TestPage(t *testing.T) {
 	if len(saw.Complaints) > 0 {
 		t.Errorf("the browser complains: %q", saw.Complaints)
 	}
-	if want := []string{"door", "host", "lost", "pump", "relay", "sun", "weather", "plant", "embedded"}; !slices.Equal(saw.Cards, want) {
+	if want := []string{"door", "host", "lost", "pump", "relay", "sun", "weather", "lamp01", "plant", "embedded"}; !slices.Equal(saw.Cards, want) {
 		t.Errorf("cards %q, want %q", saw.Cards, want)
 	}
 	// The brokers come last, each with its state.

@@ -13,6 +13,7 @@ import (
 type conn struct {
 	broker  *Broker
 	receive func(bridge.Received) error
+	mu      sync.Mutex // held while filters change
 	filters atomic.Pointer[[]bridge.Filter]
 	once    sync.Once
 	closed  chan struct{}
@@ -29,12 +30,28 @@ func (c *conn) Lost() <-chan error { return nil }
 // Subscribe has what the filters match delivered, beginning with the retained
 // messages there are.
 func (c *conn) Subscribe(_ context.Context, filters []bridge.Filter) error {
-	filters = slices.Clone(filters)
-	c.filters.Store(&filters)
+	c.mu.Lock()
+	all := slices.Clone(filters)
+	if before := c.filters.Load(); before != nil {
+		all = append(all, *before...)
+	}
+	c.filters.Store(&all)
+	c.mu.Unlock()
 	for _, f := range filters {
 		for _, pk := range c.broker.server.Topics.Messages(f.Topic) {
 			_ = c.receive(bridge.Received{Topic: pk.TopicName, Payload: pk.Payload, Retained: true}) // counted there
 		}
+	}
+	return nil
+}
+
+// Unsubscribe has nothing more delivered that only these filters match.
+func (c *conn) Unsubscribe(_ context.Context, topics []string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if before := c.filters.Load(); before != nil {
+		left := slices.DeleteFunc(slices.Clone(*before), func(f bridge.Filter) bool { return slices.Contains(topics, f.Topic) })
+		c.filters.Store(&left)
 	}
 	return nil
 }

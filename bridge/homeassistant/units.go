@@ -69,3 +69,18 @@ var classByName = map[string]unitClass{
 	"co2":          {"ppm", "carbon_dioxide"},
 	"rssi":         {"dB", "signal_strength"},
 }
+
+// ucums are UCUM's signs for Home Assistant's units.
+var ucums = func() map[string]string {
+	all := map[string]string{}
+	for sign, u := range units {
+		if before, taken := all[u.unit]; u.unit != "" && (!taken || sign < before) {
+			all[u.unit] = sign
+		}
+	}
+	return all
+}()
+
+// ucum is UCUM's sign for a unit of Home Assistant, the unit itself where there
+// is none.
+func ucum(unit string) string { return orElse(ucums[unit], unit) }

@@ -102,6 +102,27 @@ func (c *conn) Subscribe(ctx context.Context, filters []bridge.Filter) error {
 	}
 }
 
+// Unsubscribe sends one UNSUBSCRIBE and waits for its answer.
+func (c *conn) Unsubscribe(ctx context.Context, topics []string) error {
+	answer := make(chan error, 1)
+	go func() { // as in Subscribe
+		t := c.client.Unsubscribe(topics...)
+		select {
+		case <-t.Done():
+			answer <- t.Error()
+		case <-c.gone:
+		}
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-c.gone:
+		return errLost
+	case <-ctx.Done():
+		return errors.New("the broker does not answer")
+	}
+}
+
 func subscribed(t mqtt.Token) error {
 	if err := t.Error(); err != nil {
 		return err

@@ -5,8 +5,8 @@ import { Session } from './wamp.js';
 import { Brokers } from './brokers.js';
 
 const $ = (id) => document.getElementById(id);
-const cards = new Map(); // device -> {root, readings: Map(reading -> {value, unit}), state, reason}
-let session, settings, brokers;
+const cards = new Map(); // URI of the device -> {root, rows: Map(reading -> elements)}
+let session, settings, brokers, found;
 
 function link(text, cls) {
   $('link').textContent = text;
@@ -32,19 +32,23 @@ function show(value) {
 const signs = { Cel: '°C', 'Ohm': 'Ω', '1': '' };
 const sign = (unit) => (unit in signs ? signs[unit] : unit);
 
-// card finds or makes a device's card.
+// card finds or makes the card of a device, which is known by its URI.
 function card(device) {
   let c = cards.get(device);
   if (c) return c;
   const root = $('card').content.firstElementChild.cloneNode(true);
-  root.querySelector('h2').textContent = device;
+  root.querySelector('h2').textContent = device.slice(device.lastIndexOf('.') + 1);
   // Cards stay in the order of their names, however they arrive.
-  const after = [...cards.keys()].filter((d) => d > device).sort()[0];
-  $('devices').insertBefore(root, after ? cards.get(after).root : null);
+  const place = own(device) ? 'devices' : 'found';
+  const after = [...cards.keys()].filter((d) => d > device && own(d) === own(device)).sort()[0];
+  $(place).insertBefore(root, after ? cards.get(after).root : null);
   c = { root, rows: new Map() };
   cards.set(device, c);
   return c;
 }
+
+// own tells the gateway's devices from those that were found by discovery.
+const own = (device) => device.startsWith(`${settings.prefix}.`);
 
 function reading(device, name, { value, unit, quality, reason }) {
   const c = card(device);
@@ -91,7 +95,7 @@ function verbs(device, procedures) {
     b.type = 'button';
     b.textContent = label;
     b.onclick = () =>
-      session.call(`${settings.prefix}.${device}.${verb}`, args).then(
+      session.call(`${device}.${verb}`, args).then(
         () => notice(''),
         (e) => notice(`${device}: ${e.message}`),
       );
@@ -108,24 +112,57 @@ function verbs(device, procedures) {
   card(device).root.querySelector('.verbs').replaceChildren(...buttons);
 }
 
-async function fill() {
-  const { args: [list] } = await session.call(`${settings.prefix}.list`);
-  cards.clear();
-  $('devices').replaceChildren();
-  for (const d of list) {
-    card(d.name).root.querySelector('.type').textContent = d.summary || d.type;
-    status(d.name, d);
-    for (const r of d.readings || []) reading(d.name, r.name, r);
-    verbs(d.name, d.procedures || []);
+// list fills in the devices below a prefix, and says how many there are.
+async function list(prefix) {
+  const { args: [all] } = await session.call(`${prefix}.list`);
+  for (const d of all) {
+    const uri = `${prefix}.${d.name}`;
+    card(uri).root.querySelector('.type').textContent = d.summary || d.type;
+    status(uri, d);
+    for (const r of d.readings || []) reading(uri, r.name, r);
+    verbs(uri, d.procedures || []);
   }
-  notice(list.length ? '' : 'No devices yet: name some in the configuration file, then restart.');
+  return all.length;
 }
 
-function event(topic, args, kwargs) {
-  const [device, name, ...more] = topic.slice(settings.prefix.length + 1).split('.');
-  if (!name || more.length || !cards.has(device)) return;
-  if (name === 'status') status(device, kwargs);
-  else reading(device, name, { value: args[0], ...kwargs });
+async function fill() {
+  cards.clear();
+  $('devices').replaceChildren();
+  $('found').replaceChildren();
+  const n = await list(settings.prefix);
+  notice(n ? '' : 'No devices yet: name some in the configuration file, then restart.');
+  // Those that brokers' discovery has found; a role that may not ask sees none.
+  const prefixes = await session.call('postern.bridge.found').then(({ args }) => args[0], () => []);
+  for (const prefix of prefixes) {
+    await list(prefix).catch(() => {});
+    if (found.has(prefix)) continue;
+    const topic = { topic: `${prefix}.`, options: { match: 'prefix' }, handler: (...e) => event(prefix, ...e) };
+    await session.subscribeNow(topic).then(() => {
+      found.add(prefix);
+      session.topics.push(topic);
+    }, () => {});
+  }
+}
+
+function event(prefix, topic, args, kwargs) {
+  const [name, what, ...more] = topic.slice(prefix.length + 1).split('.');
+  if (!what || more.length) return;
+  const device = `${prefix}.${name}`;
+  if (what === 'status' && !own(device)) seen(prefix, device, args);
+  if (!cards.has(device)) return;
+  if (what === 'status') status(device, kwargs);
+  else reading(device, what, { value: args[0], ...kwargs });
+}
+
+// seen asks for a device that was found just now, and forgets one that is gone.
+function seen(prefix, device, args) {
+  if (!args.length) {
+    cards.get(device)?.root.remove();
+    cards.delete(device);
+  } else if (!cards.has(device)) {
+    clearTimeout(seen.later);
+    seen.later = setTimeout(() => list(prefix).catch(() => {}), 500);
+  }
 }
 
 async function main() {
@@ -141,9 +178,10 @@ async function main() {
     },
     down: (reason) => link(`offline: ${reason}`, 'down'),
   });
+  found = new Set();
   brokers = new Brokers($('brokers'), $('card').content.firstElementChild);
   session.topics.push({ topic: 'postern.bridge.', options: { match: 'prefix' }, handler: (topic, args, kwargs) => brokers.event(topic, kwargs) });
-  session.topics.push({ topic: `${settings.prefix}.`, options: { match: 'prefix' }, handler: event });
+  session.topics.push({ topic: `${settings.prefix}.`, options: { match: 'prefix' }, handler: (...e) => event(settings.prefix, ...e) });
 }
 
 main().catch((e) => {
