@@ -77,7 +77,7 @@ func (h *hook) admit(cl *mqtt.Client, pk packets.Packet) string {
 	if !h.own(cl.ID, name, role) {
 		return "the client identifier is another user's"
 	}
-	p.leave = func() { h.disown(cl.ID) }
+	p.leave, p.abandon = func() { h.disown(cl.ID) }, func() { h.abandon(cl) }
 	cl.Properties.Username = []byte(name)
 	if ws, ok := p.Conn.(interface{ SetReadLimit(bytes int) }); ok {
 		ws.SetReadLimit(h.broker.cfg.MaxPacket + packetHeader)
@@ -167,6 +167,27 @@ func (h *hook) roleOf(id string) (string, bool) {
 		return o.role, true
 	}
 	return "", false
+}
+
+// abandon ends a client over which the library has panicked as the library ends
+// one that breaks off: its last will is published, and nothing of it is kept.
+func (h *hook) abandon(cl *mqtt.Client) {
+	server := h.broker.server
+	if now, ok := server.Clients.Get(cl.ID); !ok || now != cl {
+		return // not in yet, or another connection has its place
+	}
+	if will := cl.Properties.Will; will.Flag != 0 {
+		if err := server.Publish(will.TopicName, will.Payload, will.Retain, will.Qos); err != nil {
+			h.tell("will", "a last will is not published", "client", cl.ID, "topic", will.TopicName, "error", err)
+		}
+		h.OnWillSent(cl, packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Publish, Retain: will.Retain, Qos: will.Qos},
+			TopicName:   will.TopicName, Payload: will.Payload,
+		})
+	}
+	cl.ClearInflights()
+	server.UnsubscribeClient(cl)
+	server.Clients.Delete(cl.ID)
 }
 
 // OnClientExpired forgets whose the session was, and what the library leaves of

@@ -178,19 +178,24 @@ type peer struct {
 	tls      func() *tls.ConnectionState
 
 	// Of the client's reader only.
-	leave func()    // gives up the client identifier
-	next  time.Time // when the next message may come
+	leave   func()    // gives up the client identifier
+	abandon func()    // does what the library leaves undone when it panics
+	next    time.Time // when the next message may come
 }
 
 func (l *listener) serve(p *peer, establish listeners.EstablishFn) {
 	remote := p.RemoteAddr().String()
 	defer func() {
-		if p.leave != nil {
-			p.leave()
-		}
+		// The library's decoder runs beyond the end of some malformed packets.
 		if v := recover(); v != nil {
 			_ = p.Close() // the client sees that
 			l.log.Error("mqtt client ended by a panic", "remote", remote, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			if p.abandon != nil {
+				p.abandon()
+			}
+		}
+		if p.leave != nil {
+			p.leave()
 		}
 	}()
 	if err := p.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
