@@ -100,11 +100,12 @@ func (f *flashing) flags(cmd *cobra.Command) {
 func newFlashWrite() *cobra.Command {
 	var f flashing
 	cmd := &cobra.Command{
-		Use:   "write IMAGE DISK",
+		Use:   "write IMAGE [DISK]",
 		Short: "Write an image to a card or a plain file",
 		Long: "write reads the image to its end, then asks for the disk's model and size, writes, and reads all of it back.\n" +
 			"The first block comes last: a card that was written in part does not boot. Interrupted, it goes on where it\n" +
-			"was when the same command is given again. IMAGE may be packed with gzip, xz or zstd.\n\n" +
+			"was when the same command is given again. IMAGE may be packed with gzip, xz or zstd. Without DISK it is the\n" +
+			"only card or stick that is there, or the one that --serial names.\n\n" +
 			"It refuses disks that this machine runs from, whatever the flags, and disks that are mounted, in use,\n" +
 			"read-only, too small, not removable, or larger than cards are.",
 		Example: "  postern flash list\n" +
@@ -138,7 +139,7 @@ func newFlashVerify() *cobra.Command {
 }
 
 func twoArguments(cmd *cobra.Command, args []string) error {
-	if len(args) != 2 {
+	if len(args) != 2 && (len(args) != 1 || cmd.Name() != "write") {
 		return usage("an image and a disk are needed; 'postern flash list' lists disks, 'postern flash %s --help' shows examples", cmd.Name())
 	}
 	return nil
@@ -146,7 +147,12 @@ func twoArguments(cmd *cobra.Command, args []string) error {
 
 // run finds the disk, reads the image, and does the rest.
 func (f *flashing) run(cmd *cobra.Command, args []string, do func(context.Context, *cobra.Command, *flash.Plan) error) error {
-	f.image, f.target = args[0], args[1]
+	f.image = args[0]
+	if len(args) > 1 {
+		f.target = args[1]
+	} else if err := f.only(); err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	f.progress = newProgress(cmd, f.asJSON)
@@ -165,6 +171,28 @@ func (f *flashing) run(cmd *cobra.Command, args []string, do func(context.Contex
 		return fmt.Errorf("%w; the same command goes on where it was", err)
 	}
 	return err
+}
+
+// only takes the one disk that may be written.
+func (f *flashing) only() error {
+	disks, err := machine.List()
+	if err != nil {
+		return err
+	}
+	var found []string
+	for _, d := range disks {
+		if (f.serial == "" || f.serial == dash(d.Serial)) && len(d.Refusals(0, flash.Allow{Mounted: true, MaxSize: f.allow.MaxSize})) == 0 {
+			found = append(found, d.Path)
+			f.target = d.Path
+		}
+	}
+	switch len(found) {
+	case 0:
+		return usage("no card or stick is here that could be written; 'postern flash list --all' says what there is, and why not")
+	case 1:
+		return nil
+	}
+	return usage("which disk is meant? There are %s; 'postern flash list' says more of them", strings.Join(found, ", "))
 }
 
 // find looks the disk up. A path that is not in /dev is a plain file.

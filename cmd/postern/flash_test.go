@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/postern-iot/postern/image/flash"
 )
 
 func TestFlash(t *testing.T) {
@@ -36,7 +40,7 @@ func TestFlash(t *testing.T) {
 		{"flash write broken.gz other", 1, "", "is it complete?"},
 		{"flash write empty other", 1, "", "the image is empty"},
 		{"flash write missing other", 2, "", "no such file"},
-		{"flash write image", 2, "", "an image and a disk are needed"},
+		{"flash verify image", 2, "", "an image and a disk are needed"},
 		{"flash write image /dev/null", 2, "", "no disk"},
 		{"flash write image /dev/nothing", 2, "", "'postern flash list' lists disks"},
 		{"flash write image .", 2, "", "neither a disk nor a plain file"},
@@ -100,6 +104,47 @@ func TestBar(t *testing.T) {
 			t.Errorf("%d columns: %q, want %q", tt.width, got, tt.want)
 		} else if tt.width != 90 && got != tt.want {
 			t.Errorf("%d columns: %q, want %q", tt.width, got, tt.want)
+		}
+	}
+}
+
+// TestFlashOnly leaves the disk out, on machines with none, one and two cards.
+func TestFlashOnly(t *testing.T) {
+	before := machine
+	defer func() { machine = before }()
+	root := t.TempDir()
+	machine = flash.System{Root: root}
+	file := func(path, text string) {
+		path = filepath.Join(root, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file("proc/self/mountinfo", "30 1 8:1 / / rw - ext4 /dev/root rw\n")
+	file("sys/dev/block/8:1", "")
+	if err := os.MkdirAll(filepath.Join(root, "sys/block"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []struct{ serial, target, problem string }{
+		{"", "", "no card or stick is here"},
+		{"", "/dev/sda", ""},
+		{"", "", "which disk is meant? There are /dev/sda, /dev/sdb"},
+		{"s1", "/dev/sdb", ""},
+		{"other", "", "no card or stick is here"},
+	} {
+		if i == 1 || i == 2 {
+			disk := "sys/block/sd" + string(rune('a'+i-1)) + "/"
+			for name, text := range map[string]string{"size": "1000000", "removable": "1", "ro": "0", "dev": fmt.Sprintf("8:%d", 16*i), "device/serial": fmt.Sprintf("s%d", i-1)} {
+				file(disk+name, text+"\n")
+			}
+		}
+		f := flashing{serial: want.serial}
+		err := f.only()
+		if want.problem == "" && (err != nil || f.target != want.target) {
+			t.Errorf("%d: %q, %v", i, f.target, err)
+		}
+		if want.problem != "" && (err == nil || !strings.Contains(err.Error(), want.problem)) {
+			t.Errorf("%d: %v, want %q", i, err, want.problem)
 		}
 	}
 }
