@@ -57,3 +57,45 @@ func TestPage(t *testing.T) {
 	}
 	g.terminate()
 }
+
+const alarmingSite = `
+listen:
+  http: 127.0.0.1:{{http}}
+  rawsocket: []
+realms:
+  - name: realm1
+    anonymous: full
+devices:
+  list:
+    - name: tank
+      type: sim-square
+      reading: level
+      unit: "%"
+      low: 40
+      high: 95
+      period: 6s
+      readings:
+        level:
+          alarms: [{name: full, above: 90, hysteresis: 5}]
+`
+
+// TestPageAlarms looks at the page while an alarm is raised, cleared and raised
+// again: it is listed as long as it is raised, with what it is about.
+func TestPageAlarms(t *testing.T) {
+	g := run(t, alarmingSite)
+	out, err := exec.Command("node", "clients/alarms.mjs", fmt.Sprintf("http://127.0.0.1:%d/", g.http), "tank").CombinedOutput()
+	if err != nil {
+		t.Fatalf("the browser: %v\n%s", err, out)
+	}
+	var saw struct {
+		Listed, Complaints []string
+		Hidden             bool
+	}
+	if err := json.Unmarshal(out, &saw); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if want := []string{"level full: 95 is above 90 %"}; !slices.Equal(saw.Listed, want) || !saw.Hidden || len(saw.Complaints) > 0 {
+		t.Errorf("saw %+v, want %q, then nothing", saw, want)
+	}
+	g.terminate()
+}

@@ -117,12 +117,18 @@ func (d *output) begin(out devices.Outlet) error {
 
 // serve does what comes by itself until ctx ends or the line fails.
 func (d *output) serve(ctx context.Context) error {
+	var failed <-chan struct{} // of the line that it began with
+	if f, ok := d.line().(Failer); ok {
+		failed = f.Failed()
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-failed:
+			return fmt.Errorf("the chip of GPIO line %s has failed", d.params.Pin)
 		case <-timer.C:
 		case <-d.kick:
 		}
@@ -135,6 +141,12 @@ func (d *output) serve(ctx context.Context) error {
 			timer.Reset(time.Until(next))
 		}
 	}
+}
+
+func (d *output) line() periph.PinIO {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pin
 }
 
 // step does what is due and returns when it wants to be called again; the zero

@@ -41,6 +41,13 @@ type EdgeWaiter interface {
 	WaitEdges(deadline time.Time, buf []Event) (int, error)
 }
 
+// Failer is implemented by pins whose chip can fail while nothing is asked of
+// them, and then no longer drives what they were told to.
+type Failer interface {
+	// Failed returns a channel that is closed when the chip fails next.
+	Failed() <-chan struct{}
+}
+
 // ErrInterrupted is how WaitEdges ends when the pin was set up anew, halted or
 // closed meanwhile. After Halt it stays so until the next In.
 var ErrInterrupted = errors.New("wait for an edge interrupted")

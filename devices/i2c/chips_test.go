@@ -20,7 +20,7 @@ func TestTable(t *testing.T) {
 }
 
 // The values are those of the data sheets' examples: BST-BMP280-DS001 3.12
-// (25.08 °C, 100653.27 Pa), SBOS448 9.2.2.1 (11.98 V, 10 A, 119.8 W, 20 mV).
+// (25.08 °C, 100653.27 Pa), SBOS448G 9.2.2.1 (11.98 V, 10 A, 119.8 W, 20 mV).
 func TestModels(t *testing.T) {
 	for _, c := range []struct {
 		typ, want string
@@ -182,7 +182,7 @@ func TestBH1750Example(t *testing.T) {
 	})
 }
 
-// SBOS448 8.5.1 and 9.2.2.1: 2 milliohm and steps of 1 mA make the calibration
+// SBOS448G 8.5.1 and 9.2.2.1: 2 milliohm and steps of 1 mA make the calibration
 // 20480.
 func TestINA219Calibration(t *testing.T) {
 	i := newINA219(0.002, 32.768)

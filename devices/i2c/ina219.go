@@ -11,7 +11,7 @@ import (
 	"github.com/postern-iot/postern/devices/bus"
 )
 
-// References are to Texas Instruments' data sheet SBOS448.
+// References are to Texas Instruments' data sheet SBOS448G.
 
 // INA219Params are the parameters of an "ina219".
 type INA219Params struct {
@@ -80,7 +80,7 @@ type ina219 struct {
 }
 
 func newINA219(shunt, maxCurrent float64) *ina219 {
-	// Section 8.5.1, equations 1 and 2. Bit 0 of the calibration is always 0.
+	// Section 8.5.1. Bit 0 of the calibration is always 0.
 	lsb := maxCurrent / 32768
 	cal := min(0.04096/(lsb*shunt), 65534)
 	i := &ina219{calibration: uint16(cal) &^ 1}

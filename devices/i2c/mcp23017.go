@@ -67,7 +67,8 @@ func mcp23017Driver(p *pool, sim *simulation, chips *gpio.Chips) devices.Driver 
 			"Inputs can have a pull-up, no pull-down; outputs can be push-pull or open-drain. Debouncing is the gateway's work.\n\n" +
 			"Wire INTA (or INTB, the device joins them) to a line of the Raspberry Pi and name it in `interrupt`: changes are then seen at once, with the kernel's timestamp, " +
 			"and a pulse that is over before it was read is seen too. Without, they are seen every `interval`, and shorter ones not at all; counters want the interrupt.\n\n" +
-			"A chip that lost its supply has all lines as inputs; when it is found again its outputs get what they were driven to last.",
+			"A chip that does not answer, or lost its supply, has failed, and with it the devices on its lines. Its lines are let go until these drive them again: " +
+			"an output comes back in its safe state, then starts as it is configured to.",
 		Example: "name: expander\ntype: mcp23017\naddress: 0x20\ninterval: 50ms\ninterrupt: GPIO22\n",
 		NewParams: func() any {
 			c := newCommon(0x20)
@@ -82,7 +83,7 @@ func mcp23017Driver(p *pool, sim *simulation, chips *gpio.Chips) devices.Driver 
 				}
 				sim.attach(m.Address, newMCP23017Model())
 			}
-			e := &expander{params: *m, pool: p, chips: chips, name: env.Name}
+			e := &expander{params: *m, pool: p, chips: chips, name: env.Name, broken: make(chan struct{})}
 			chips.Add(env.Name, e.line)
 			return e, nil
 		},
@@ -122,6 +123,10 @@ type expander struct {
 	levels  uint16 // as read last
 	lines   []*expanderLine
 	failure error // why the last Run ended, until the next one
+	// stale says that the chip failed and has not been set up since: what is
+	// wanted of it is only remembered. broken is closed with every failure.
+	stale  bool
+	broken chan struct{}
 }
 
 // Readings implements devices.Device.
@@ -143,10 +148,7 @@ func (e *expander) Run(ctx context.Context, out devices.Outlet) (err error) {
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.failure = err
-		for _, l := range e.lines {
-			l.wakeUp()
-		}
+		e.fail(err)
 	}()
 	c, release := connect(e.pool, &e.params.Common)
 	defer release()
@@ -164,6 +166,18 @@ func (e *expander) Run(ctx context.Context, out devices.Outlet) (err error) {
 	defer closeLine()
 	out.Ready()
 	return e.serve(ctx, c, waiter)
+}
+
+// fail lets go of all lines: nobody knows what the chip drives now, and those
+// who drive them know what is safe. The caller has mu.
+func (e *expander) fail(err error) {
+	e.failure = err
+	e.dir, e.stale = 0xFFFF, e.known
+	close(e.broken)
+	e.broken = make(chan struct{})
+	for _, l := range e.lines {
+		l.wakeUp()
+	}
 }
 
 // serve reads the chip after each interrupt, and in intervals.
@@ -239,7 +253,7 @@ func (e *expander) openInterrupt() (gpio.EdgeWaiter, func(), error) {
 	return waiter, closeLine, nil
 }
 
-// setUp gives the chip its settings, and its lines what they were last, or
+// setUp gives the chip its settings, and its lines what is wanted of them, or
 // takes over what the chip has when this process has not used it yet. The
 // caller has mu.
 func (e *expander) setUp(ctx context.Context, c *conn) error {
@@ -270,7 +284,7 @@ func (e *expander) setUp(ctx context.Context, c *conn) error {
 	if !e.known {
 		e.levels = both(r, mcpGPIO)
 	}
-	e.known = true
+	e.known, e.stale = true, false
 	return nil
 }
 
@@ -326,7 +340,11 @@ func (e *expander) do(f func(ctx context.Context, c *conn) error) error {
 			return fmt.Errorf("device %s: %w", e.name, err)
 		}
 	}
-	if err := f(ctx, c); err != nil {
+	err := f(ctx, c)
+	if err == nil && e.stale {
+		err = e.setUp(ctx, c)
+	}
+	if err != nil {
 		return fmt.Errorf("device %s: %w", e.name, err)
 	}
 	return nil

@@ -36,6 +36,7 @@ type expanderLine struct {
 var (
 	_ periph.PinIO    = (*expanderLine)(nil)
 	_ gpio.EdgeWaiter = (*expanderLine)(nil)
+	_ gpio.Failer     = (*expanderLine)(nil)
 )
 
 var processStart = time.Now()
@@ -103,14 +104,20 @@ func (l *expanderLine) set(ctx context.Context, c *conn, reg byte, have *uint16,
 	if on {
 		want |= l.mask
 	}
-	if want == *have {
-		return nil
-	}
-	if err := l.e.put(ctx, c, reg, want); err != nil {
-		return err
+	if want != *have && !l.e.stale {
+		if err := l.e.put(ctx, c, reg, want); err != nil {
+			return err
+		}
 	}
 	*have = want
 	return nil
+}
+
+// Failed implements gpio.Failer.
+func (l *expanderLine) Failed() <-chan struct{} {
+	l.e.mu.Lock()
+	defer l.e.mu.Unlock()
+	return l.e.broken
 }
 
 // In implements gpio.PinIn.

@@ -103,11 +103,27 @@ func TestMCP23017Lines(t *testing.T) {
 		if err := <-in.result; err == nil || !strings.Contains(err.Error(), "device test:") {
 			t.Errorf("the input: %v", err)
 		}
+		// The output fails with it. Nobody drives the line until the device's halt
+		// does, which also finds the chip again.
+		if err := <-out.result; err == nil || !strings.Contains(err.Error(), "GPB3 has failed") {
+			t.Errorf("the output: %v", err)
+		}
+		b.with(func(m *mcp23017Model) {
+			if m.get(mcpIODIR)&(1<<11) == 0 {
+				t.Error("a chip that has failed drives the relay")
+			}
+		})
+		if err := pump.Halt(); err != nil || !b.high(11) {
+			t.Errorf("halted: %v, the relay is off: %v", err, b.high(11))
+		}
 		e = start(t, dev)
 		e.expect("ready")
-		if b.high(11) {
-			t.Error("the relay is not on again")
+		if !b.high(11) {
+			t.Error("the relay is on again")
 		}
+		out = start(t, pump)
+		time.Sleep(50 * time.Millisecond)
+		out.expect("ready on=false")
 		in = start(t, button)
 		time.Sleep(50 * time.Millisecond)
 		in.expect("ready level=false")
@@ -244,6 +260,53 @@ func TestMCP23017Keep(t *testing.T) {
 	if err != nil || v != periphgpio.High || !b.high(0) {
 		t.Errorf("have %v, %v", v, err)
 	}
+}
+
+// A chip that is gone when its outputs are halted comes back with them in their
+// safe state, and never in the one that they had.
+func TestMCP23017ComesBackSafe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBoard(t)
+		dev := b.open("mcp23017", func(p any) { p.(*MCP23017Params).Interval = 20 * time.Millisecond })
+		open := func(pin string) devices.Device {
+			return b.open("gpio-output", func(p any) { o := p.(*gpio.OutputParams); o.Pin, o.Chip = pin, "test" })
+		}
+		pump, heater := open("GPA0"), open("GPA1")
+		e, first, second := start(t, dev), start(t, pump), start(t, heater)
+		time.Sleep(50 * time.Millisecond)
+		for _, d := range []devices.Device{pump, heater} {
+			if v, err := d.Procedures()[0].Call(t.Context(), wamp.List{true}, nil); err != nil || v != true {
+				t.Fatalf("on: %v, %v", v, err)
+			}
+		}
+		b.sim.attach(0x20, nil) // the plug of the bus
+		for what, r := range map[string]*running{"expander": e, "pump": first, "heater": second} {
+			if err := <-r.result; err == nil {
+				t.Errorf("the %s does not notice it", what)
+			}
+		}
+		if err := pump.Halt(); err == nil {
+			t.Error("halted without the chip")
+		}
+		if !b.high(0) || !b.high(1) {
+			t.Error("a chip that kept its supply has let go by itself")
+		}
+		b.sim.attach(0x20, b.m)
+		e = start(t, dev)
+		time.Sleep(50 * time.Millisecond)
+		b.with(func(m *mcp23017Model) {
+			// The pump was told what is safe, the heater has not been yet.
+			if dir, latch := m.get(mcpIODIR), m.get(mcpOLAT); dir&0b11 != 0b10 || latch&1 != 0 {
+				t.Errorf("directions %#04x, latch %#04x", dir, latch)
+			}
+		})
+		if err := heater.Halt(); err != nil || b.high(0) || b.high(1) {
+			t.Errorf("halted: %v, levels %v %v", err, b.high(0), b.high(1))
+		}
+		if err := e.stop(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestMCP23017Claims(t *testing.T) {

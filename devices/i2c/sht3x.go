@@ -36,7 +36,8 @@ func sht3xDriver(p *pool, sim *simulation) devices.Driver {
 	}
 }
 
-// Commands, tables 9 to 18.
+// Commands, section 4: the single shot, the soft reset, the heater (table 16)
+// and the status register (table 17).
 const (
 	shtMeasure   = 0x2400 // once, high repeatability, no clock stretching
 	shtReset     = 0x30A2

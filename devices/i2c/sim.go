@@ -207,7 +207,7 @@ func newADS1115Model() model {
 	return c
 }
 
-// newINA219Model is the example of SBOS448 9.2.2.1: 11.98 V and 20 mV at the shunt. It
+// newINA219Model is the example of SBOS448G 9.2.2.1: 11.98 V and 20 mV at the shunt. It
 // computes as the chip does.
 func newINA219Model() model {
 	c := &wordChip{}

@@ -49,7 +49,7 @@ func max31855Driver(p *pool, sim *simulation) devices.Driver {
 	}
 }
 
-// Bits of "Memory Map: Descriptions", table 3.
+// Bits of table 3, "Memory Map, Descriptions".
 const (
 	maxFault    = 1 << 16
 	maxShortVCC = 1 << 2
