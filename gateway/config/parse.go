@@ -60,7 +60,7 @@ func parse(name string, text []byte, dir string, table *devices.Table) (cfg *Con
 		t := &cfg.Bridge.Brokers[i].TLS
 		t.CA, t.Cert, t.Key = within(dir, t.CA), within(dir, t.Cert), within(dir, t.Key)
 	}
-	for _, t := range []*transport.TLS{&cfg.MQTT.TLS.TLS, &cfg.MQTT.WebSocket.TLS} {
+	for _, t := range []*transport.TLS{&cfg.Listen.HTTP.TLS, &cfg.Listen.RawSocket.TLS, &cfg.MQTT.TLS.TLS, &cfg.MQTT.WebSocket.TLS} {
 		t.Cert, t.Key, t.ClientCA = within(dir, t.Cert), within(dir, t.Key), within(dir, t.ClientCA)
 	}
 	for i := range cfg.Router.Realms {

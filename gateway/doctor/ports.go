@@ -111,6 +111,8 @@ func endpoints(cfg *config.Config) []endpoint {
 	add("listen.rawsocket", cfg.Listen.RawSocket.Addresses)
 	if cfg.MQTT.Enabled {
 		add("mqtt", cfg.MQTT.Listen)
+		add("mqtt.tls", cfg.MQTT.TLS.Listen)
+		add("mqtt.websocket", cfg.MQTT.WebSocket.Listen)
 	}
 	return all
 }

@@ -16,10 +16,12 @@ import (
 type pair struct{ what, cert, key, ca string }
 
 func (e *examination) pairs() []pair {
-	l := &e.Config.Listen
+	l, m := &e.Config.Listen, &e.Config.MQTT
 	all := []pair{
 		{"listen.http.tls", l.HTTP.TLS.Cert, l.HTTP.TLS.Key, l.HTTP.TLS.ClientCA},
 		{"listen.rawsocket.tls", l.RawSocket.TLS.Cert, l.RawSocket.TLS.Key, l.RawSocket.TLS.ClientCA},
+		{"mqtt.tls", m.TLS.Cert, m.TLS.Key, m.TLS.ClientCA},
+		{"mqtt.websocket.tls", m.WebSocket.TLS.Cert, m.WebSocket.TLS.Key, m.WebSocket.TLS.ClientCA},
 	}
 	for _, b := range e.Config.Bridge.Brokers {
 		all = append(all, pair{"the broker " + b.Name, b.TLS.Cert, b.TLS.Key, b.TLS.CA})
