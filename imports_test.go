@@ -61,10 +61,11 @@ var allowed = map[string][]string{
 	"image/raspios":           {},
 	"image/layout":            {"gateway/config/strict"},
 	"image":                   {"firmware-profiles", "image/ext4", "image/fat", "image/layout"},
-	"appliance":               {"gateway/keys", "image/ext4", "image/layout"},
+	"update":                  {"image/layout"},
+	"appliance":               {"gateway/keys", "image/ext4", "image/layout", "update"},
 	"cmd/appliance":           {"appliance", "devices/*", "gateway/*", "image/layout"},
 	"scripts/sbom":            {},
-	"cmd/postern":             {"bridge/*", "devices/*", "firmware-profiles", "gateway/*", "image/*", "router/*", "wamp/*"},
+	"cmd/postern":             {"bridge/*", "devices/*", "firmware-profiles", "gateway/*", "image/*", "router/*", "update", "wamp/*"},
 }
 
 // only says which packages may import a library that the house keeps in one

@@ -6,7 +6,7 @@
 // of the same program, so that its end is not the machine's.
 //
 // Run has these goroutines, for as long as the machine runs: the network's, the
-// clock's, and the one that makes the data larger; and one for each life of the
+// clock's, the updates', and the one that makes the data larger; and one for each life of the
 // gateway, which ends with it. The package touches no device of the gateway's:
 // safe states are put by a process of the gateway's program.
 package appliance
@@ -54,15 +54,26 @@ type machine struct {
 	watchdog *watchdog
 	logs     *logFile
 	clock    *clock
+	trial    *trial
+	orders   chan string // how to restart, from the updates
+	how      string
 }
 
 // Run is the first process. It does not return: at its end the machine
 // restarts.
 func Run(o Options) {
-	m := &machine{options: o, settings: &layout.Settings{}}
+	m := &machine{options: o, settings: &layout.Settings{}, orders: make(chan string, 1)}
 	err := m.guarded()
 	m.logf("restarting: %v", err)
-	m.restart("")
+	m.restart(m.how)
+}
+
+// order has the machine restarted, once the gateway has stopped.
+func (m *machine) order(how string) {
+	select {
+	case m.orders <- how:
+	default: // it restarts already
+	}
 }
 
 // guarded runs the machine and makes an error of a panic, so that the safe
@@ -98,6 +109,7 @@ func (m *machine) run() error {
 		m.pause()
 		return err
 	}
+	m.trial = m.newTrial()
 	ctx := context.Background()
 	if err := loopback(); err != nil {
 		m.logf("loopback: %v", err)
@@ -105,6 +117,7 @@ func (m *machine) run() error {
 	go newNetwork(m).run(ctx)
 	go m.clock.run(ctx)
 	go m.card.grow(m.logf)
+	go m.serveUpdates()
 	return m.supervise()
 }
 

@@ -121,6 +121,31 @@ func TestSlotOf(t *testing.T) {
 	}
 }
 
+func TestRenumber(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "cmdline.txt")
+	if err := os.WriteFile(path, []byte("postern.slot=2 quiet\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time nothing is left to do
+		if err := renumber(dir, layout.SlotB); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have := firstLine(path); have != "postern.slot=3 quiet" {
+		t.Errorf("have %q", have)
+	}
+	if err := os.WriteFile(path, []byte("quiet\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := renumber(dir, layout.SlotB); err == nil {
+		t.Error("somebody else's command line was changed")
+	}
+	if err := overwrite(path, []byte("longer than it was")); err == nil {
+		t.Error("a file was overwritten with more than it had")
+	}
+}
+
 func TestLogRotates(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	var console bytes.Buffer

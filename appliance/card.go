@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -23,6 +24,7 @@ type card struct {
 	name  string // of its device: "mmcblk0"
 	table layout.Table
 	size  int64
+	boot  sync.Mutex // held while a partition is mounted at /boot
 }
 
 // cardWait bounds the search for the card: USB takes some seconds.

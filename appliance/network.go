@@ -33,7 +33,9 @@ func newNetwork(m *machine) *network { return &network{m: m} }
 
 func (n *network) run(ctx context.Context) {
 	for {
-		if err := n.step(ctx); err != nil && err.Error() != n.told {
+		err := n.step(ctx)
+		n.m.trial.connected(n.name != "")
+		if err != nil && err.Error() != n.told {
 			n.told = err.Error() // once, not every second
 			n.m.logf("network: %v", err)
 		}

@@ -53,6 +53,9 @@ func (m *machine) supervise() error {
 		}
 		m.logf("the gateway has ended: %v", err)
 		m.safeState()
+		if err := m.trial.ended(err); err != nil {
+			return err
+		}
 		if time.Since(began) > 5*time.Minute {
 			wait = time.Second
 		}
@@ -63,6 +66,8 @@ func (m *machine) supervise() error {
 				again = nil
 			case <-pet.C:
 				m.watchdog.pet()
+			case m.how = <-m.orders:
+				return errStopped
 			case <-signals:
 				return errStopped
 			}
@@ -76,15 +81,21 @@ func (m *machine) live(signals <-chan os.Signal, pet <-chan time.Time) error {
 	if err != nil {
 		return err
 	}
-	ready, stopping, killed := false, false, error(nil)
+	ready, killed, stopping := false, error(nil), error(nil)
+	stop := func(why error) {
+		if stopping == nil {
+			stopping = why
+			_ = l.cmd.Process.Signal(unix.SIGTERM)
+		}
+	}
 	silence := time.NewTimer(startWithin)
 	defer silence.Stop()
 	for {
 		select {
 		case err := <-l.ended:
 			switch {
-			case stopping:
-				return errStopped
+			case stopping != nil:
+				return stopping
 			case killed != nil:
 				return killed
 			case err == nil:
@@ -96,7 +107,8 @@ func (m *machine) live(signals <-chan os.Signal, pet <-chan time.Time) error {
 				ready = true
 				m.logf("the gateway is ready")
 			}
-			if !stopping {
+			m.trial.is(true)
+			if stopping == nil {
 				silence.Reset(beatWithin)
 			}
 		case <-silence.C:
@@ -104,11 +116,17 @@ func (m *machine) live(signals <-chan os.Signal, pet <-chan time.Time) error {
 			_ = l.cmd.Process.Kill()
 		case <-pet:
 			m.watchdog.pet()
+			if err := m.trial.judge(); err != nil {
+				silence.Reset(stopWithin)
+				stop(err)
+			}
+		case m.how = <-m.orders:
+			silence.Reset(stopWithin)
+			stop(errStopped)
 		case s := <-signals:
 			m.logf("%v: stopping", s)
-			stopping = true
 			silence.Reset(stopWithin)
-			_ = l.cmd.Process.Signal(unix.SIGTERM)
+			stop(errStopped)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/postern-iot/postern/image"
 	"github.com/postern-iot/postern/image/ext4"
 	"github.com/postern-iot/postern/image/layout"
+	"github.com/postern-iot/postern/update"
 )
 
 func newImage() *cobra.Command {
@@ -35,7 +36,7 @@ func newImage() *cobra.Command {
 type imageOptions struct {
 	board, config, gateway, out string
 	files, boot                 []string
-	ca                          string
+	ca, updateKey               string
 	settings                    layout.Settings
 }
 
@@ -63,6 +64,8 @@ func newImageBuild() *cobra.Command {
 	f.StringVar(&o.settings.Router, "router", "", "the router, with --address")
 	f.StringArrayVar(&o.settings.DNS, "dns", nil, "a name server, with --address; any number of times")
 	f.StringArrayVar(&o.settings.NTP, "ntp", nil, "a time server; any number of times")
+	f.StringVar(&o.settings.Update, "update", "", "where updates are taken, as :"+update.Port+"; nowhere without; needs --update-key")
+	f.StringVar(&o.updateKey, "update-key", "", "the public key of who may update it, as 'postern keys cryptosign' prints it")
 	f.StringArrayVar(&o.boot, "boot", nil, "a further line of config.txt, such as an overlay; any number of times")
 	f.StringVar(&o.gateway, "gateway", "", "the appliance's program, as scripts/build makes it; looked for beside this one and in dist/")
 	f.StringVarP(&o.out, "output", "o", "", "the image to write")
@@ -190,6 +193,15 @@ func (o *imageOptions) data(cmd *cobra.Command) ([]ext4.File, error) {
 		}
 		files = append(files, ext4.File{Name: name, Mode: 0o600, Data: b})
 		return nil
+	}
+	if (o.settings.Update == "") != (o.updateKey == "") {
+		return nil, usage("--update and --update-key go together")
+	}
+	if o.updateKey != "" {
+		if _, err := update.ParsePublicKey(o.updateKey); err != nil {
+			return nil, usage("--update-key: %w", err)
+		}
+		files = append(files, ext4.File{Name: layout.UpdateKey, Mode: 0o600, Data: []byte(o.updateKey + "\n")})
 	}
 	dir := filepath.Dir(o.config)
 	for _, path := range o.files {

@@ -74,7 +74,7 @@ func newRoot() *cobra.Command {
 		return usage("%w; 'postern %s--help' lists the flags, and arguments that begin with - go after --", err, subcommand(cmd))
 	})
 	root.AddCommand(newRun(), newReload(), newCheck(), newInit(), newCall(), newPublish(), newSubscribe(), newRegister(),
-		newDrivers(), newDevices(), newDoctor(), newSafeState(), newBridge(), newKeys(), newUser(), newFlash(), newMan(), newImage(), newVersion())
+		newDrivers(), newDevices(), newDoctor(), newSafeState(), newBridge(), newKeys(), newUser(), newFlash(), newMan(), newImage(), newUpdate(), newVersion())
 	return root
 }
 

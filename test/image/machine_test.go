@@ -61,7 +61,7 @@ devices:
   list:
     - {name: relay, type: sim-relay}
     - {name: sun, type: sim-sine, interval: 100ms}
-    - {name: host, type: system, interval: 1s}
+    - {name: meter, type: gpio-counter, chip: sim, pin: GPIO17, unit: m3}
 `
 
 // build makes an image and returns its path and what the command said.
