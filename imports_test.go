@@ -41,7 +41,8 @@ var allowed = map[string][]string{
 	"bridge/expr":          {},
 	"bridge/spool":         {},
 	"bridge/homeassistant": {"wamp"},
-	"bridge":               {"bridge/expr", "bridge/homeassistant", "bridge/spool", "wamp/*"},
+	"bridge/sparkplug":     {},
+	"bridge":               {"bridge/expr", "bridge/homeassistant", "bridge/sparkplug", "bridge/spool", "wamp/*"},
 	"bridge/paho":          {"bridge"},
 	"bridge/broker":        {"bridge", "bridge/spool", "wamp", "wamp/transport"},
 

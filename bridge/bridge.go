@@ -26,6 +26,9 @@ type Host struct {
 	// Brokers are the brokers by their names in the configuration; Embedded is
 	// among them when there is one.
 	Brokers map[string]Broker
+	// Open makes an adapter for a connection beside those of Brokers; needed for
+	// Sparkplug.
+	Open func(BrokerConfig) (Broker, error)
 	// StateDir is where queues are kept; empty for memory only.
 	StateDir string
 	// Version of the gateway, for those who are told of its devices.
@@ -43,10 +46,12 @@ type Host struct {
 //   - postern.bridge.purge(broker[, map]) → how many messages that waited for the
 //     broker were dropped
 //   - postern.bridge.dead_letters(broker) → the last that could not be carried
+//   - postern.bridge.sparkplug() → the status of all edge nodes, a list
 //   - postern.bridge.found() → what the URIs of found devices begin with, a list
 type Bridge struct {
 	host    Host
 	tasks   []*Task
+	edges   []*edge
 	join    func(ctx context.Context, name string) (session, error)
 	changed chan struct{}
 
@@ -104,6 +109,20 @@ func New(cfg Config, host Host) (*Bridge, error) {
 			t.dir = queueDir(host.StateDir, c.Name)
 		}
 		b.tasks = append(b.tasks, t)
+	}
+	for _, s := range cfg.Sparkplug {
+		for _, c := range cfg.Brokers {
+			if c.Name != s.Broker {
+				continue
+			}
+			if host.Open == nil {
+				return nil, errors.New("bridge: nobody opens connections for Sparkplug here")
+			}
+			e := newEdge(s, c, cfg.DevicePrefix, host)
+			e.join = func(ctx context.Context, name string) (session, error) { return b.join(ctx, name) }
+			e.callAs = b.dialAs
+			b.edges = append(b.edges, e)
+		}
 	}
 	if len(b.tasks) > 1 {
 		all := &circles{}
@@ -168,7 +187,10 @@ func (b *Bridge) Run(ctx context.Context) error {
 	attached := make(chan struct{})
 	teller.Go(func() { b.tellAll(ctx, work, attached) })
 	for _, t := range b.tasks {
-		tasks.Go(func() { b.keepRunning(ctx, t) })
+		tasks.Go(func() { keepRunning(ctx, t.log, t.Run) })
+	}
+	for _, e := range b.edges {
+		tasks.Go(func() { keepRunning(ctx, e.log, e.run) })
 	}
 	tasks.Go(func() {
 		for _, t := range b.tasks {
@@ -191,11 +213,11 @@ func (b *Bridge) Run(ctx context.Context) error {
 	return nil
 }
 
-func (b *Bridge) keepRunning(ctx context.Context, t *Task) {
+func keepRunning(ctx context.Context, log *slog.Logger, run func(context.Context) error) {
 	wait := backoff{ReconnectConfig: ReconnectConfig{Min: time.Second, Max: time.Minute, Jitter: 0.3}}
 	for ctx.Err() == nil {
-		if err := t.Run(ctx); err != nil {
-			t.log.Error("bridge task failed", "error", err)
+		if err := run(ctx); err != nil {
+			log.Error("bridge task failed", "error", err)
 			wait.sleep(ctx)
 		}
 	}

@@ -18,6 +18,8 @@ type Config struct {
 
 	Discovery []Discovery `yaml:"discovery" doc:"Brokers whose discovery messages (Home Assistant's, Tasmota's) become described devices in the realm. See homeassistant.md."`
 
+	Sparkplug []Sparkplug `yaml:"sparkplug" doc:"Brokers at which the gateway is a Sparkplug B edge node, with its devices. See sparkplug.md."`
+
 	// EmbeddedAt are the addresses, host:port, at which the embedded broker
 	// listens; with them an entry of Brokers that reaches it is told from others
 	// when loops are looked for. New asks the broker when they are not set.
@@ -69,6 +71,9 @@ type BrokerConfig struct {
 	Status     StatusConfig `yaml:"status" doc:"What tells the broker's clients whether the gateway is there."`
 	DeadLetter string       `yaml:"dead_letter" expand:"true" doc:"Topic for what maps with on_bad_payload: dead_letter could not carry, with the reason."`
 	Queue      QueueConfig  `yaml:"queue" doc:"Where messages wait for the broker."`
+
+	// Will is the last will, instead of that of Status; nil for that one.
+	Will *Message `yaml:"-"`
 }
 
 // SetDefaults fills in what the file need not say.

@@ -15,6 +15,7 @@
 //     brokers on the network, bridge/broker for the one embedded in the gateway.
 //   - finder: devices of the fleet that describe themselves, as devices of the
 //     realm. It has one prefix registration for all their procedures.
+//   - edge: a Sparkplug edge node, with a session and a connection of its own.
 //   - Bridge: all tasks, their status as events and procedures.
 //
 // # Order, acknowledgement, loss
@@ -40,7 +41,8 @@
 //
 // # Goroutines
 //
-// Bridge.Run starts one goroutine per task and one that publishes the status,
+// Bridge.Run starts one goroutine per task, one per edge node, which has one that
+// asks for the devices and one that carries out commands, and one that publishes the status,
 // and waits for them. A command from MQTT has a goroutine until its timeout at
 // most; their number is bounded, and Task.Run waits for them. Task.Run is the supervisor of its connection; it starts
 // one goroutine that publishes what arrived from MQTT, one that watches the

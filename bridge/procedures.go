@@ -19,6 +19,7 @@ func (b *Bridge) procedures() map[string]client.Procedure {
 		"purge":        b.forBroker(purge),
 		"dead_letters": b.forBroker(deadLetters),
 		"found":        b.found,
+		"sparkplug":    b.sparkplug,
 	}
 }
 
@@ -42,6 +43,14 @@ func (b *Bridge) found(context.Context, *client.Invocation) (*client.Result, err
 		}
 	}
 	return answer(uris), nil
+}
+
+func (b *Bridge) sparkplug(context.Context, *client.Invocation) (*client.Result, error) {
+	all := wamp.List{}
+	for _, e := range b.edges {
+		all = append(all, e.dict())
+	}
+	return answer(all), nil
 }
 
 func (b *Bridge) status(ctx context.Context, inv *client.Invocation) (*client.Result, error) {

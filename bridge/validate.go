@@ -54,6 +54,7 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 	}
 	c.validateDiscovery(known, names, report)
 	c.validateFound(known, names, report)
+	c.validateSparkplug(known, report)
 	for _, p := range c.Check(wamp.LooseURIs) {
 		if p.Fatal {
 			report(p.Path, p.Message, p.Hint)

@@ -90,6 +90,8 @@ func (w *world) join() *client.Session {
 	return s
 }
 
+func openBroker(c bridge.BrokerConfig) (bridge.Broker, error) { return paho.New(c) }
+
 // running is a bridge at work.
 type running struct {
 	*bridge.Bridge
@@ -100,7 +102,7 @@ type running struct {
 // run starts a bridge and waits until every broker is in the state given.
 func (w *world) run(cfg bridge.Config, state string, embedded *broker.Broker) *running {
 	w.t.Helper()
-	host := bridge.Host{Realm: "realm1", Dial: w.dial, DialAs: w.dialAs, Log: w.log, Brokers: map[string]bridge.Broker{}}
+	host := bridge.Host{Realm: "realm1", Dial: w.dial, DialAs: w.dialAs, Log: w.log, Brokers: map[string]bridge.Broker{}, Open: openBroker}
 	if embedded != nil {
 		host.Brokers[bridge.Embedded] = embedded
 	}

@@ -144,7 +144,7 @@ func (g *Gateway) newBridge(version string) error {
 		queues = filepath.Join(queues, "bridge")
 	}
 	g.bridge, err = bridge.New(g.cfg.Bridge, bridge.Host{
-		Realm: g.realm, Dial: g.Dial("bridge"), DialAs: g.dialAs, URIs: g.cfg.URIs(), Brokers: brokers, StateDir: queues, Version: version, Log: g.log,
+		Realm: g.realm, Dial: g.Dial("bridge"), DialAs: g.dialAs, URIs: g.cfg.URIs(), Brokers: brokers, Open: func(c bridge.BrokerConfig) (bridge.Broker, error) { return paho.New(c) }, StateDir: queues, Version: version, Log: g.log,
 	})
 	return err
 }

@@ -171,7 +171,9 @@ func (b *Broker) options(u *url.URL, version uint, c *conn, receive func(bridge.
 			c.guard.Abort(err)
 		}
 	})
-	if s := b.cfg.Status; s.Topic != "" {
+	if w := b.cfg.Will; w != nil {
+		o.SetBinaryWill(w.Topic, w.Payload, w.QoS, w.Retain)
+	} else if s := b.cfg.Status; s.Topic != "" {
 		o.SetWill(s.Topic, s.Offline, 1, true)
 	}
 	return o

@@ -224,6 +224,9 @@ func (c *Config) homeRoles() []string {
 
 // validateCalls checks that commands from MQTT have a role that is there.
 func (c *Config) validateCalls(report func(path, problem, hint string)) {
+	for i, s := range c.Bridge.Sparkplug {
+		c.validateRole(fmt.Sprintf("bridge.sparkplug[%d].role", i), s.Role, report)
+	}
 	for i, h := range c.Bridge.HomeAssistant {
 		c.validateRole(fmt.Sprintf("bridge.homeassistant[%d].role", i), h.Role, report)
 	}
