@@ -33,7 +33,7 @@ const (
 	relayLine  = 17 // active-low
 	buttonLine = 27 // active-low
 
-	patience = 20 * time.Second // under emulation, on a busy host
+	patience = 60 * time.Second // under emulation, on a busy host
 )
 
 func TestVMRelayAndButton(t *testing.T) {
