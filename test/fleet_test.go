@@ -45,12 +45,13 @@ bridge:
     - {use: tasmota, broker: plant}
     - {use: zigbee2mqtt, broker: plant}
     - {use: shelly, broker: plant}
+    - {use: esphome, broker: plant}
   maps:
     # Devices that Home Assistant's discovery describes: one state topic, with a value for each entity.
     - {name: described, brokers: plant, direction: in, mqtt: "ha/{dev}/state", wamp: "ha.{dev}.{path...}", codec: json, split: path}
   calls:
-    - {name: operator, broker: plant, direction: in, request: "cmd/{dev}/{fn}/{id}", reply: "cmd/{dev}/{fn}/{id}/reply", procedure: "device.{dev}.{fn}", role: operator}
-    - {name: guest, broker: plant, direction: in, request: "guest/{dev}/{fn}/{id}", reply: "guest/{dev}/{fn}/{id}/reply", procedure: "device.{dev}.{fn}", role: guest}
+    - {name: operator, broker: plant, direction: in, request: "cmd/{dev}/{fn}/req/{id}", reply: "cmd/{dev}/{fn}/{id}/reply", procedure: "device.{dev}.{fn}", role: operator}
+    - {name: guest, broker: plant, direction: in, request: "guest/{dev}/{fn}/req/{id}", reply: "guest/{dev}/{fn}/{id}/reply", procedure: "device.{dev}.{fn}", role: guest}
 `, port)
 }
 
@@ -76,10 +77,27 @@ func tasmota(n int) thing {
 
 func zigbee(n int) thing {
 	dev := fmt.Sprintf("0x00158d%03d", n)
+	topic := dev
+	if n%2 == 1 { // every other has a friendly name with a slash
+		topic = fmt.Sprintf("floor%d/%s", n%3, dev)
+	}
 	return thing{dev, func(i int) (string, string, map[string]string) {
 		t, on := fmt.Sprintf("%d.25", n+i), fmt.Sprint((n+i)%2 == 0)
-		return "zigbee2mqtt/" + dev, fmt.Sprintf(`{"temperature":%s,"occupancy":%s}`, t, on),
-			map[string]string{"zigbee." + dev + ".temperature": t, "zigbee." + dev + ".occupancy": on}
+		base := "zigbee." + strings.ReplaceAll(topic, "/", ".")
+		return "zigbee2mqtt/" + topic, fmt.Sprintf(`{"temperature":%s,"occupancy":%s}`, t, on),
+			map[string]string{base + ".temperature": t, base + ".occupancy": on}
+	}}
+}
+
+// esphome has a cover and a fan, which take turns.
+func esphome(n int) thing {
+	dev := fmt.Sprintf("esp%03d", n)
+	return thing{dev, func(i int) (string, string, map[string]string) {
+		v := fmt.Sprint((n + i) % 101)
+		if i%2 == 0 {
+			return dev + "/cover/blind/position/state", v, map[string]string{"esphome." + dev + ".cover.blind.position": v}
+		}
+		return dev + "/fan/vent/speed_level/state", v, map[string]string{"esphome." + dev + ".fan.vent.speed_level": v}
 	}}
 }
 
@@ -131,15 +149,15 @@ func (f *fleet) done(token paho.Token) {
 	}
 }
 
-// TestFleet has 500 devices of four makes, each a client of its own, say five
+// TestFleet has 500 devices of five makes, each a client of its own, say five
 // things each: every value arrives once, under its name, in its order.
 func TestFleet(t *testing.T) {
 	const rounds = 5
 	mqtt := startFleet(t)
 	g := run(t, fleetConfig(mqtt.port))
 	var things []thing
-	for n := range 100 {
-		things = append(things, tasmota(n), zigbee(n), shelly1(n), shelly2(n), described(n))
+	for n := range 84 {
+		things = append(things, tasmota(n), zigbee(n), shelly1(n), shelly2(n), described(n), esphome(n))
 	}
 	want := map[string][]string{}
 	total := 0
@@ -162,7 +180,7 @@ func TestFleet(t *testing.T) {
 	var mu sync.Mutex
 	got := map[string][]string{}
 	var count atomic.Int64
-	for _, prefix := range []string{"tasmota.", "zigbee.", "shelly.", "ha."} {
+	for _, prefix := range []string{"tasmota.", "zigbee.", "shelly.", "esphome.", "ha."} {
 		if _, err := sess.Subscribe(ctx, prefix, func(e *wamp.Event) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -223,6 +241,7 @@ func TestActuators(t *testing.T) {
 	answer("cmnd/plug/POWER", func(_, payload string) (string, string) { return "stat/plug/POWER", payload })
 	answer("cmnd/plug/Dimmer", func(_, payload string) (string, string) { return "stat/plug/RESULT", `{"Dimmer":` + payload + `}` })
 	answer("zigbee2mqtt/lamp/set", func(_, payload string) (string, string) { return "zigbee2mqtt/lamp", payload })
+	answer("zigbee2mqtt/hall/lamp/set", func(_, payload string) (string, string) { return "zigbee2mqtt/hall/lamp", payload })
 	answer("shellyplus1-1/rpc", func(_, payload string) (string, string) {
 		id := strings.SplitN(strings.SplitN(payload, `"id":`, 2)[1], ",", 2)[0]
 		if !strings.Contains(payload, `"Switch.Set"`) {
@@ -231,6 +250,7 @@ func TestActuators(t *testing.T) {
 		return "shelly/shellyplus1-1/rpc", `{"id":` + id + `,"result":{"was_on":false}}`
 	})
 	commands := mqtt.subscribe("shellies/shelly1-1/relay/0/command")
+	blinds := mqtt.subscribe("porch/#")
 	python := start(t, "autobahn_python.py")
 	python.connect(g.url("ws"), "json")
 	if a := python.call("tasmota.plug.POWER.set", true); fmt.Sprint(a.Args) != "[true]" {
@@ -243,6 +263,17 @@ func TestActuators(t *testing.T) {
 	wampy.connect(g.url("ws"), "cbor")
 	if a := wampy.call("zigbee.lamp.state.set", true); fmt.Sprint(a.Args) != "[true]" {
 		t.Errorf("Zigbee2MQTT: %v", a)
+	}
+	if a := wampy.call("zigbee.hall.lamp.state.set", true); fmt.Sprint(a.Args) != "[true]" {
+		t.Errorf("Zigbee2MQTT, a name with a slash: %v", a)
+	}
+	for uri, want := range map[string]string{
+		"esphome.porch.cover.blind.open": "porch/cover/blind/command OPEN", "esphome.porch.fan.vent.set": "porch/fan/vent/command ON",
+		"esphome.porch.cover.blind.position.set": "porch/cover/blind/position/command 40",
+	} {
+		args := map[string][]any{"esphome.porch.fan.vent.set": {true}, "esphome.porch.cover.blind.position.set": {40}}[uri]
+		wampy.call(uri, args...)
+		receive(t, blinds, uri, func(m string) bool { return m == want })
 	}
 	// wampy's own check of URIs has no hyphens.
 	if a := python.call("shelly.shellyplus1-1.switch.set", 0, true); fmt.Sprint(a.Args) != "[map[was_on:false]]" {
@@ -261,7 +292,7 @@ func TestActuators(t *testing.T) {
 
 	// From MQTT, with the permissions of the command's own role.
 	replies := mqtt.subscribe("+/pump/set/+/reply")
-	mqtt.publish("cmd/pump/set/1", "true", "-q", "1")
+	mqtt.publish("cmd/pump/set/req/1", "true", "-q", "1")
 	receive(t, replies, "the pump's answer", func(m string) bool {
 		return strings.HasPrefix(m, "cmd/pump/set/1/reply") && !strings.Contains(m, "error")
 	})
@@ -269,13 +300,13 @@ func TestActuators(t *testing.T) {
 		out, err := exec.Command(posternBinary, "call", "device.pump.get", "--url", g.url("rs")).Output()
 		return err == nil && strings.Contains(string(out), "true")
 	})
-	mqtt.publish("guest/pump/set/2", "false", "-q", "1")
+	mqtt.publish("guest/pump/set/req/2", "false", "-q", "1")
 	receive(t, replies, "the refusal", func(m string) bool {
 		return strings.HasPrefix(m, "guest/pump/set/2/reply") && strings.Contains(m, `"error":"wamp.error.not_authorized"`)
 	})
-	mqtt.publish("cmd/pump/blow/3", "", "-q", "1")
+	mqtt.publish("cmd/pump/blow/req/3", "", "-q", "1")
 	other := mqtt.subscribe("cmd/pump/blow/+/reply")
-	mqtt.publish("cmd/pump/blow/4", "x", "-q", "1")
+	mqtt.publish("cmd/pump/blow/req/4", "x", "-q", "1")
 	receive(t, other, "no such procedure", func(m string) bool { return strings.Contains(m, "wamp.error.no_such_procedure") })
 	g.terminate()
 }
