@@ -189,6 +189,13 @@ func (d *ds2482) take(b byte) {
 
 func (r *running) until(t *testing.T, what string) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			t.Logf("it said %q", r.said)
+		}
+	}()
 	tinyusb.Eventually(t, "it says "+what, func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()

@@ -28,7 +28,7 @@ func TestVMUnplug(t *testing.T) {
 		name := a.Plug()
 		far := a.Far()
 		p := with(formatCSV, Field{Name: "n", Type: "int"})
-		p.Port, p.Baud = name, 115200
+		p.Port, p.Baud, p.Safe = name, 115200, "OFF"
 		dev, o, stop, result := run(t, p)
 		for ready := false; !ready; {
 			select {
@@ -55,6 +55,26 @@ func TestVMUnplug(t *testing.T) {
 			t.Fatalf("the device got %q, %v", line, err)
 		}
 
+		if round == 0 { // the safe state, to the port that is open and to one that is not
+			safe := func(when string) {
+				t.Helper()
+				if err := dev.Halt(); err != nil {
+					t.Errorf("%s: %v", when, err)
+				}
+				if line, err := lines.ReadString('\n'); err != nil || line != "OFF\n" {
+					t.Errorf("%s: the device got %q, %v", when, line, err)
+				}
+			}
+			safe("while it runs")
+			stop()
+			if err := await(t, result); err != nil {
+				t.Error(err)
+			}
+			safe("stopped")
+			dev, o, stop, result = run(t, p)
+			o.until(t, "ready")
+		}
+
 		unplugged := time.Now()
 		a.Unplug()
 		err := await(t, result)
@@ -65,6 +85,9 @@ func TestVMUnplug(t *testing.T) {
 		stop()
 		far.Close()
 		a.Gone(name)
+		if err := dev.Halt(); err == nil || !strings.Contains(err.Error(), "the safe state is not sent") {
+			t.Errorf("without the adapter: %v", err)
+		}
 		if round == 0 {
 			before = descriptors(t)
 		}
