@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/postern-iot/postern/bridge"
@@ -74,8 +73,8 @@ type Gateway struct {
 
 // Addresses are what the gateway listens on.
 type Addresses struct {
-	HTTP, RawSocket, MQTT []net.Addr
-	Unix                  string
+	HTTP, RawSocket, Universal, MQTT []net.Addr
+	Unix                             string
 }
 
 // New puts a gateway together. It opens no address or hardware, and no file
@@ -120,7 +119,7 @@ func New(cfg *config.Config, opts Options) (*Gateway, error) {
 		settings: pageSettings{Version: opts.Version, Realm: g.realm, Prefix: cfg.Devices.Prefix},
 	}
 	if path := cfg.MQTT.WebSocket.Path; g.broker != nil && path != "" {
-		g.http.mqttPath, g.http.mqtt = path, g.broker.Handler(cfg.Listen.HTTP.WebSocket, !slices.ContainsFunc(cfg.Listen.HTTP.Addresses, config.IsRemote))
+		g.http.mqttPath, g.http.mqtt = path, g.broker.Handler(cfg.Listen.HTTP.WebSocket, len(cfg.RemoteHTTP()) == 0)
 	}
 	return g, nil
 }
@@ -211,7 +210,7 @@ func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
 	seq.start(ctx, "http")
 	g.health.become(StateOK)
 	g.log.Info("gateway started", "realm", g.realm, "devices", len(g.cfg.Devices.List),
-		"http", texts(g.bound.HTTP), "rawsocket", texts(g.bound.RawSocket), "unix", g.bound.Unix, "mqtt", texts(g.bound.MQTT))
+		"http", texts(g.bound.HTTP), "rawsocket", texts(g.bound.RawSocket), "universal", texts(g.bound.Universal), "unix", g.bound.Unix, "mqtt", texts(g.bound.MQTT))
 	close(g.ready)
 
 	failure := g.await(ctx, signals)

@@ -54,7 +54,10 @@ func start(t *testing.T, cfg *config.Config) *up {
 
 func startWith(t *testing.T, cfg *config.Config, opts Options) *up {
 	t.Helper()
-	opts.Version, opts.Drivers, opts.Log = "test", all.Table(), slog.New(slog.NewTextHandler(t.Output(), nil))
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	opts.Version, opts.Drivers = "test", all.Table()
 	g, err := New(cfg, opts)
 	if err != nil {
 		t.Fatal(err)

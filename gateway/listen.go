@@ -2,14 +2,17 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/postern-iot/postern/gateway/config"
+	"github.com/postern-iot/postern/router"
 	"github.com/postern-iot/postern/wamp/transport"
 )
 
@@ -34,54 +37,140 @@ func (g *Gateway) bindListeners() *listeners {
 	l := &listeners{}
 	cfg := &g.cfg.Listen
 	for _, a := range cfg.HTTP.Addresses {
-		if ln := l.tcp(g, "http", a, cfg.HTTP.TLS, "http/1.1"); ln != nil {
-			g.bound.HTTP = append(g.bound.HTTP, ln.Addr())
-			l.http = append(l.http, httpTask(ln, g.http, g.log))
-		}
+		e := entry{what: "http", address: a, tls: cfg.HTTP.TLS, proxies: cfg.HTTP.Proxies, http: true}
+		g.bound.HTTP = append(g.bound.HTTP, l.tcp(g, e)...)
 	}
 	for _, a := range cfg.RawSocket.Addresses {
-		if ln := l.tcp(g, "rawsocket", a, cfg.RawSocket.TLS); ln != nil {
-			g.bound.RawSocket = append(g.bound.RawSocket, ln.Addr())
-			l.raw = append(l.raw, g.serve("rawsocket "+ln.Addr().String(), ln))
-		}
+		e := entry{what: "rawsocket", address: a, tls: cfg.RawSocket.TLS, proxies: cfg.RawSocket.Proxies, raw: true}
+		g.bound.RawSocket = append(g.bound.RawSocket, l.tcp(g, e)...)
+	}
+	for _, a := range cfg.Universal.Addresses {
+		e := entry{what: "universal", address: a, tls: cfg.Universal.TLS, plain: cfg.Universal.Plain, proxies: cfg.Universal.Proxies, http: true, raw: true}
+		g.bound.Universal = append(g.bound.Universal, l.tcp(g, e)...)
 	}
 	if path := cfg.Unix.Path; path != "" {
 		if ln, err := transport.ListenUnix(path, cfg.Unix.Mode); err != nil {
 			l.errs = append(l.errs, err)
 		} else {
 			l.open, g.bound.Unix = append(l.open, ln), path
-			l.raw = append(l.raw, g.serve("unix "+path, ln))
+			l.serve(g, entry{what: "unix", address: path, http: cfg.Unix.HTTP, raw: true}, ln)
 		}
 	}
 	return l
 }
 
-// tcp opens an address, with TLS where the section has it; nil when that fails.
-func (l *listeners) tcp(g *Gateway, what, address string, secure transport.TLS, protocols ...string) net.Listener {
-	ln, err := listenTCP(what, address)
+// entry is an address and what is spoken there.
+type entry struct {
+	what, address string
+	http, raw     bool
+	tls           transport.TLS
+	plain         bool // TLS is not a must
+	proxies       []string
+}
+
+// tcp opens an address and has it served; it returns the address that came of it,
+// none when that fails.
+func (l *listeners) tcp(g *Gateway, e entry) []net.Addr {
+	ln, err := listenTCP(e.what, e.address)
 	if err != nil {
 		l.errs = append(l.errs, err)
 		return nil
 	}
 	l.open = append(l.open, ln)
-	if !secure.Enabled() {
-		return ln
-	}
-	config, err := secure.Listen(g.log, protocols...)
-	if err != nil {
-		l.errs = append(l.errs, fmt.Errorf("listen.%s.tls: %w", what, err))
-		return nil
-	}
-	return transport.ListenTLS(ln, config)
+	l.serve(g, e, ln)
+	return []net.Addr{ln.Addr()}
 }
 
-// serve is the task of a RawSocket listener.
-func (g *Gateway) serve(name string, ln net.Listener) Task {
+// serve makes the tasks that serve a listener. Where it is settled what a
+// connection begins with, it goes straight to who serves it.
+func (l *listeners) serve(g *Gateway, e entry, ln net.Listener) {
+	var secure *tls.Config
+	var protocols []string
+	if e.http {
+		protocols = []string{"http/1.1"}
+	}
+	proxies, err := config.ParseProxies(e.proxies)
+	if err == nil && e.tls.Enabled() {
+		if secure, err = e.tls.Listen(g.log, protocols...); err != nil {
+			err = fmt.Errorf("listen.%s.tls: %w", e.what, err)
+		}
+	}
+	if err != nil {
+		l.errs = append(l.errs, err)
+		return
+	}
+	settled := e.http != e.raw && len(proxies) == 0
+	if settled && secure != nil {
+		ln = transport.ListenTLS(ln, secure)
+	}
+	name, raw := e.what+" "+ln.Addr().String(), g.cfg.Listen.RawSocket.RawSocket
+	switch {
+	case settled && e.http:
+		l.http = append(l.http, httpTask(ln, g.http, g.log))
+	case settled:
+		l.raw = append(l.raw, serveTask(name, func(ctx context.Context) error { return g.router.Serve(ctx, ln, raw) }))
+	default:
+		door := router.Door{TLS: secure, Plain: e.plain, Proxies: proxies}
+		if e.raw {
+			door.RawSocket = &raw
+		}
+		if e.http {
+			to := newHanded(ln.Addr())
+			door.HTTP = to.hand
+			l.http = append(l.http, httpTask(to, g.http, g.log))
+		}
+		l.raw = append(l.raw, serveTask(name, func(ctx context.Context) error { return g.router.ServeDoor(ctx, ln, door) }))
+	}
+}
+
+// serveTask is the task of a listener that the router serves.
+func serveTask(name string, serve func(context.Context) error) Task {
 	return newTask(name, func(ctx context.Context, ready func()) error {
 		ready()
-		return g.router.Serve(ctx, ln, g.cfg.Listen.RawSocket.RawSocket)
+		return serve(ctx)
 	})
 }
+
+// handed is a listener of connections that somebody else has accepted.
+type handed struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newHanded(addr net.Addr) *handed {
+	return &handed{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// hand passes a connection on; false when nobody takes it any more.
+func (h *handed) hand(conn net.Conn) bool {
+	select {
+	case h.conns <- conn:
+		return true
+	case <-h.closed:
+		return false
+	}
+}
+
+// Accept implements net.Listener.
+func (h *handed) Accept() (net.Conn, error) {
+	select {
+	case conn := <-h.conns:
+		return conn, nil
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (h *handed) Close() error {
+	h.once.Do(func() { close(h.closed) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (h *handed) Addr() net.Addr { return h.addr }
 
 // listenTCP binds an address, or takes it over from systemd. The error says who
 // to look for.

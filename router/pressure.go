@@ -15,6 +15,9 @@ type pressure struct {
 	realms  map[string]said
 	router  said
 	refused uint64
+
+	strangers     uint64
+	strangersSaid realm.Time
 }
 
 // said is when something was logged last, and what the counters were then.
@@ -31,6 +34,10 @@ func (p *pressure) tell(r *Router) {
 	if n := r.counters.refused.Load(); n > p.refused && due(p.router) {
 		r.log.Warn("limits were reached", "connections_refused", n-p.refused)
 		p.refused, p.router.at = n, at
+	}
+	if n := r.counters.strangers.Load(); n > p.strangers && due(said{at: p.strangersSaid}) {
+		r.log.Warn("connections came from none of the proxies of their listener, and were closed; with the level debug the log has their addresses", "connections", n-p.strangers)
+		p.strangers, p.strangersSaid = n, at
 	}
 	realms := map[string]said{}
 	for name, h := range r.halls() {

@@ -45,6 +45,9 @@ type Router struct {
 	sessions  map[*session]struct{} // connections in the handshake included
 	addresses map[string]int        // connections of each remote address
 	open      int                   // connections in all
+	// The same of connections of which it is not known yet what they speak.
+	beginners map[string]int
+	beginning int
 
 	counters counters
 }
@@ -52,6 +55,7 @@ type Router struct {
 // counters count what happens outside of realms.
 type counters struct {
 	accepted, refused, acceptErrors atomic.Uint64
+	strangers                       atomic.Uint64 // from none of a door's proxies
 	handshakesFailed, panics        atomic.Uint64
 	authFailed, authRefused         atomic.Uint64
 }
@@ -95,7 +99,7 @@ func New(cfg Config, opts ...Option) (*Router, error) {
 	}
 	r := &Router{
 		cfg: cfg, agent: "postern", log: slog.Default(), realms: map[string]*hall{},
-		sessions: map[*session]struct{}{}, addresses: map[string]int{},
+		sessions: map[*session]struct{}{}, addresses: map[string]int{}, beginners: map[string]int{},
 		throttle: throttle{keys: map[string]*failures{}}, kdf: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
 	r.limits.Store(&cfg.Limits)

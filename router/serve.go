@@ -23,6 +23,11 @@ import (
 //
 // The sizes and the handshake's timeout in opts are the router's own.
 func (r *Router) Serve(ctx context.Context, ln net.Listener, opts transport.RawSocket) error {
+	return r.accept(ctx, ln, func(conn net.Conn) { r.serveRaw(conn, opts, ownedByUs(conn)) })
+}
+
+// accept runs serve for every connection that ln accepts; see Serve.
+func (r *Router) accept(ctx context.Context, ln net.Listener, serve func(net.Conn)) error {
 	defer ln.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -67,14 +72,16 @@ func (r *Router) Serve(ctx context.Context, ln net.Listener, opts transport.RawS
 			continue
 		}
 		wait = 0
-		if !r.start(func() { r.serveRaw(conn, opts) }) {
+		if !r.start(func() { serve(conn) }) {
 			_ = conn.Close()
 			return nil
 		}
 	}
 }
 
-func (r *Router) serveRaw(conn net.Conn, opts transport.RawSocket) {
+// serveRaw runs the session of a RawSocket connection. owned says that it comes
+// from a process of the gateway's own user.
+func (r *Router) serveRaw(conn net.Conn, opts transport.RawSocket, owned bool) {
 	release, ok := r.admit(conn.RemoteAddr())
 	if !ok {
 		_ = transport.RejectRawSocket(conn)
@@ -95,7 +102,7 @@ func (r *Router) serveRaw(conn net.Conn, opts transport.RawSocket) {
 		r.log.Debug("no RawSocket session", "reason", err.Error())
 		return
 	}
-	_ = r.attach(context.Background(), &session{conn: c, owner: ownedByUs(conn)}) // which logs its error
+	_ = r.attach(context.Background(), &session{conn: c, owner: owned}) // which logs its error
 }
 
 // passing reports whether an error of Accept may be gone the next time.

@@ -111,6 +111,11 @@ func answering(ctx context.Context, cfg *config.Config) string {
 			return a
 		}
 	}
+	for _, a := range cfg.Listen.Universal.Addresses {
+		if !strings.HasPrefix(a, config.Systemd) && (healthy(ctx, a) || cfg.Listen.Universal.TLS.Enabled() && listening(ctx, reachable(a))) {
+			return a
+		}
+	}
 	if p := cfg.Listen.Unix.Path; p != "" {
 		if c, err := new(net.Dialer).DialContext(ctx, "unix", p); err == nil {
 			c.Close()

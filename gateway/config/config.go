@@ -42,6 +42,7 @@ type Config struct {
 type Listen struct {
 	HTTP      HTTP      `yaml:"http" doc:"WAMP over WebSocket at /ws and /, the page at /, and the health report at /healthz."`
 	RawSocket RawSocket `yaml:"rawsocket" doc:"WAMP over RawSocket, TCP."`
+	Universal Universal `yaml:"universal" doc:"Every transport on one port: what a client's first byte is says which one it speaks. Pings, origins, hosts and paths are those of listen.http and listen.rawsocket."`
 	Unix      Unix      `yaml:"unix" doc:"WAMP over RawSocket on a Unix socket, for programs on this machine."`
 	Remote    bool      `yaml:"allow_anonymous_remote" doc:"Lets a realm be anonymous although a listener is reachable from other machines: whoever reaches it then has the anonymous role's rights."`
 }
@@ -53,6 +54,7 @@ const Systemd = "systemd:"
 type HTTP struct {
 	Addresses           []string           `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8080" doc:"Addresses to listen on, or systemd:NAME for a socket of that name from systemd; an empty list for none."`
 	TLS                 transport.TLS      `yaml:"tls" doc:"TLS: https and wss instead of http and ws."`
+	Proxies             []string           `yaml:"proxies" single:"true" example:"192.0.2.1, 10.0.0.0/8" doc:"addresses and networks of proxies that say by the PROXY protocol, version 1 or 2, for whom a connection is; where there are any, nobody else can connect to these addresses"`
 	LongPoll            transport.LongPoll `yaml:"longpoll" doc:"WAMP over plain HTTP requests, for clients that cannot have a WebSocket."`
 	transport.WebSocket `yaml:",inline"`
 }
@@ -61,13 +63,23 @@ type HTTP struct {
 type RawSocket struct {
 	Addresses           []string      `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8081" doc:"Addresses to listen on, or systemd:NAME for a socket of that name from systemd; an empty list for none."`
 	TLS                 transport.TLS `yaml:"tls" doc:"TLS on these addresses."`
+	Proxies             []string      `yaml:"proxies" single:"true" example:"192.0.2.1, 10.0.0.0/8" doc:"as in listen.http"`
 	transport.RawSocket `yaml:",inline"`
+}
+
+// Universal is the listeners that clients of every transport connect to.
+type Universal struct {
+	Addresses []string      `yaml:"addresses" single:"true" short:"true" example:"127.0.0.1:8082" doc:"Addresses to listen on, or systemd:NAME for a socket of that name from systemd."`
+	TLS       transport.TLS `yaml:"tls" doc:"TLS for clients that begin with it."`
+	Plain     bool          `yaml:"allow_plain" doc:"with a certificate, lets clients in without TLS as well"`
+	Proxies   []string      `yaml:"proxies" single:"true" example:"192.0.2.1, 10.0.0.0/8" doc:"as in listen.http"`
 }
 
 // Unix is the Unix socket.
 type Unix struct {
 	Path string      `yaml:"path" short:"true" example:"/run/postern/postern.sock" doc:"Path of the socket; empty for none."`
 	Mode fs.FileMode `yaml:"mode" doc:"Its file mode: who on this machine may connect."`
+	HTTP bool        `yaml:"http" doc:"Lets clients of the socket speak HTTP and WebSocket as well, as a web server on this machine does that passes requests on."`
 }
 
 // Log says what is logged.
@@ -108,6 +120,7 @@ func Default() *Config {
 		Listen: Listen{
 			HTTP:      HTTP{Addresses: []string{"127.0.0.1:8080"}, TLS: transport.NewTLS(), LongPoll: transport.NewLongPoll(), WebSocket: transport.NewWebSocket()},
 			RawSocket: RawSocket{Addresses: []string{"127.0.0.1:8081"}, TLS: transport.NewTLS(), RawSocket: transport.NewRawSocket()},
+			Universal: Universal{TLS: transport.NewTLS()},
 			Unix:      Unix{Mode: 0o660},
 		},
 		Router:  router.DefaultConfig(),
@@ -191,6 +204,11 @@ func (c *Config) Validate(report func(path, problem, hint string)) {
 	}
 	each("listen.http.addresses", c.Listen.HTTP.Addresses)
 	each("listen.rawsocket.addresses", c.Listen.RawSocket.Addresses)
+	each("listen.universal.addresses", c.Listen.Universal.Addresses)
+	c.Listen.validateProxies(report)
+	if c.Listen.Universal.Plain && !c.Listen.Universal.TLS.Enabled() {
+		report("listen.universal.allow_plain", "without a certificate nobody comes with TLS", "give tls a cert and a key, or leave allow_plain out")
+	}
 	if c.Listen.Unix.Mode&0o111 != 0 || c.Listen.Unix.Mode&0o600 != 0o600 {
 		report("listen.unix.mode", fmt.Sprintf("%04o makes no sense for a socket", uint32(c.Listen.Unix.Mode)), "write 0600, 0660 or 0666")
 	}
@@ -275,28 +293,6 @@ func validPort(port string) bool {
 		}
 	}
 	return port != ""
-}
-
-// Remote lists the addresses of WAMP listeners that can be reached from other
-// machines.
-func (c *Config) Remote() []string {
-	var out []string
-	for _, a := range slices.Concat(c.Listen.HTTP.Addresses, c.Listen.RawSocket.Addresses) {
-		if IsRemote(a) {
-			out = append(out, a)
-		}
-	}
-	return out
-}
-
-// IsRemote reports whether other machines may reach what listens on an address.
-func IsRemote(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return host != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
 // hostname is the machine's name as it may stand in topics, URIs and client

@@ -109,6 +109,7 @@ func endpoints(cfg *config.Config) []endpoint {
 	}
 	add("listen.http", cfg.Listen.HTTP.Addresses)
 	add("listen.rawsocket", cfg.Listen.RawSocket.Addresses)
+	add("listen.universal", cfg.Listen.Universal.Addresses)
 	if cfg.MQTT.Enabled {
 		add("mqtt", cfg.MQTT.Listen)
 		add("mqtt.tls", cfg.MQTT.TLS.Listen)

@@ -22,6 +22,7 @@ func (e *examination) pairs() []pair {
 		{"listen.rawsocket.tls", l.RawSocket.TLS.Cert, l.RawSocket.TLS.Key, l.RawSocket.TLS.ClientCA},
 		{"mqtt.tls", m.TLS.Cert, m.TLS.Key, m.TLS.ClientCA},
 		{"mqtt.websocket.tls", m.WebSocket.TLS.Cert, m.WebSocket.TLS.Key, m.WebSocket.TLS.ClientCA},
+		{"listen.universal.tls", l.Universal.TLS.Cert, l.Universal.TLS.Key, l.Universal.TLS.ClientCA},
 	}
 	for _, b := range e.Config.Bridge.Brokers {
 		all = append(all, pair{"the broker " + b.Name, b.TLS.Cert, b.TLS.Key, b.TLS.CA})

@@ -58,6 +58,8 @@ type Config struct {
 	Auth []Authenticator
 	// Codec to speak; nil means codec.CBOR. A pipe brings its own.
 	Codec codec.Codec
+	// TLS is for Dial, over wss and rss; nil trusts the system's authorities.
+	TLS *tls.Config
 	// Reconnect, when not nil, makes the session survive the loss of its
 	// connection.
 	Reconnect *Backoff

@@ -78,7 +78,7 @@ func Dial(ctx context.Context, url string, cfg Config) (*Session, error) {
 		c = codec.CBOR
 	}
 	full := cfg.withDefaults()
-	opts := transport.DialOptions{ReadLimit: full.MaxMessage, HandshakeTimeout: full.HandshakeTimeout}
+	opts := transport.DialOptions{TLS: cfg.TLS, ReadLimit: full.MaxMessage, HandshakeTimeout: full.HandshakeTimeout}
 	if cfg.Reconnect != nil {
 		// The router's pings do not tell us that it is gone.
 		opts.PingInterval, opts.PingTimeout = pingInterval, pingTimeout

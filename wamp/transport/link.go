@@ -38,17 +38,20 @@ type link struct {
 }
 
 func (l *link) init(conn net.Conn, timeout time.Duration, readLimit int) {
+	l.info.Local, l.info.Remote = conn.LocalAddr(), conn.RemoteAddr()
+	conn, ahead := through(conn)
 	l.sender.init(conn, positive(timeout, writeTimeout))
 	l.source.init(conn, &l.alive)
+	l.source.putBack(ahead)
 	l.SetReadLimit(readLimit)
-	l.info.Local, l.info.Remote = conn.LocalAddr(), conn.RemoteAddr()
 	keepAliveTCP(conn)
 }
 
 // keepAliveTCP lets the kernel notice within a minute or so that the other
 // machine is gone.
 func keepAliveTCP(conn net.Conn) {
-	if c, ok := underTLS(conn).(*net.TCPConn); ok {
+	below, _ := through(underTLS(conn))
+	if c, ok := below.(*net.TCPConn); ok {
 		// It is a second line of defence: where the system has no such
 		// options, pings and write timeouts remain.
 		_ = c.SetKeepAliveConfig(net.KeepAliveConfig{

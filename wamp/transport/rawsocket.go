@@ -99,8 +99,8 @@ func AcceptRawSocket(conn net.Conn, opts RawSocket) (Conn, error) {
 // closes conn. It takes up to a second with a client that does not listen. A TLS
 // client is not told: that would take a handshake with each.
 func RejectRawSocket(conn net.Conn) error {
-	if _, secure := conn.(*tls.Conn); secure {
-		return underTLS(conn).Close()
+	if below, _ := through(conn); underTLS(below) != below {
+		return underTLS(below).Close()
 	}
 	c := newRawSocket(conn, closeGrace, firstReadLimit)
 	err := c.frame([]byte{rawMagic, rawErrConnections << 4, 0, 0})
@@ -158,6 +158,8 @@ func guess(b byte) string {
 	switch {
 	case b == 0x16:
 		return ": it looks like TLS"
+	case b == 'P' || b == '\r':
+		return ": it looks like HTTP or the PROXY protocol"
 	case b >= 'A' && b <= 'Z':
 		return ": it looks like HTTP"
 	}

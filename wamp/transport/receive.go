@@ -30,6 +30,13 @@ func (s *source) init(conn net.Conn, alive *keepAlive) {
 	s.ready = s.readNow
 }
 
+// putBack has b read first. There is little of it.
+func (s *source) putBack(b []byte) {
+	if len(b) > 0 {
+		s.hi += copy(s.room(), b)
+	}
+}
+
 // peek returns what has been read ahead, at least n bytes unless it fails; n is
 // at most smallBuffer. It is valid until the next call.
 func (s *source) peek(n int) ([]byte, error) {

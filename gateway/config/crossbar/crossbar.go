@@ -56,13 +56,14 @@ func Translate(config []byte) ([]byte, []Note, error) {
 
 // translation is what has been understood so far.
 type translation struct {
-	notes  []Note
-	realms []*realm
-	http   []string
-	raw    []string
-	unix   string
-	tls    map[string]*tlsFiles // by "http" and "rawsocket"
-	auths  []auth
+	notes      []Note
+	realms     []*realm
+	http       []string
+	raw        []string
+	universals []string
+	unix       string
+	tls        map[string]*tlsFiles // by "http" and "rawsocket"
+	auths      []auth
 }
 
 type tlsFiles struct{ cert, key string }
@@ -241,13 +242,10 @@ func (t *translation) transport(o *object) {
 	o.rest()
 }
 
-// universal is one port for everything there; here HTTP and RawSocket have
-// ports of their own.
+// universal is one port for everything.
 func (t *translation) universal(o *object) {
-	t.listen(o, &t.http, "http")
+	t.listen(o, &t.universals, "universal")
 	if raw := o.child("rawsocket"); raw != nil {
-		t.note(raw.path, "RawSocket does not share the port: it is on 127.0.0.1:8081")
-		t.raw = append(t.raw, "127.0.0.1:8081")
 		raw.ignore("serializers")
 		t.auth(raw)
 		raw.rest()

@@ -21,6 +21,9 @@ func (t *translation) yaml() []byte {
 	b.WriteString("\nlisten:\n")
 	t.listener(&b, "http", t.http)
 	t.listener(&b, "rawsocket", t.raw)
+	if len(t.universals) > 0 {
+		t.listener(&b, "universal", t.universals)
+	}
 	if t.unix != "" {
 		fmt.Fprintf(&b, "  unix: %s\n", quote(t.unix))
 	}
