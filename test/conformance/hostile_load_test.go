@@ -106,7 +106,7 @@ func TestSilence(t *testing.T) {
 		}
 	}
 	for _, tr := range transports {
-		served(t, g, tr.name, codec.JSON)
+		served(t, g, tr.name, tr.codecs[0])
 	}
 	for i, nc := range silent {
 		if i%2 == 1 {
@@ -182,7 +182,7 @@ func TestSubscribeFlood(t *testing.T) {
 	const n = 20_000
 	for _, tr := range transports {
 		t.Run(tr.name, func(t *testing.T) {
-			p := open(t, g, tr.name, codec.MessagePack)
+			p := open(t, g, tr.name, tr.codecs[len(tr.codecs)/2])
 			p.joins("realm1")
 			var sending sync.WaitGroup
 			sending.Go(func() {
@@ -194,7 +194,7 @@ func TestSubscribeFlood(t *testing.T) {
 				p.expect(fmt.Sprintf(`[33,%d,$_]`, i+1))
 			}
 			sending.Wait()
-			served(t, g, tr.name, codec.JSON)
+			served(t, g, tr.name, tr.codecs[0])
 			_ = p.link.conn().Close()
 		})
 	}
@@ -241,7 +241,8 @@ func TestSlowReaders(t *testing.T) {
 func TestConnectDisconnect(t *testing.T) {
 	g := run(t, config(nil))
 	session := func(i int) {
-		p := open(t, g, transports[i%len(transports)].name, codecs[i/len(transports)%len(codecs)])
+		tr := transports[i%len(transports)]
+		p := open(t, g, tr.name, tr.codecs[i/len(transports)%len(tr.codecs)])
 		defer p.link.conn().Close()
 		if i%4 == 0 {
 			return

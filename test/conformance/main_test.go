@@ -33,8 +33,9 @@ import (
 // on what it ends with.
 const patience = 20 * time.Second
 
-// program is the built gateway.
-var program string
+// program is the built gateway, and identity the folder with the certificate and
+// the key that it has made for itself.
+var program, identity string
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "postern-conformance")
@@ -48,6 +49,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "build the gateway: %v\n%s", err, out)
 		os.Exit(1)
 	}
+	identity = dir
+	if out, err := exec.Command(program, "keys", "tls", "--dir", identity, "--host", "127.0.0.1").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "make a certificate: %v\n%s", err, out)
+		os.Exit(1)
+	}
 	code := m.Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
@@ -57,6 +63,7 @@ func TestMain(m *testing.M) {
 type gateway struct {
 	tb              testing.TB
 	http, raw, unix string // addresses
+	universal       string // of everything, with and without TLS
 	file            string // its configuration
 	cmd             *exec.Cmd
 	done            chan struct{} // closed when it has ended
@@ -95,7 +102,7 @@ func freeAddress(tb testing.TB) string {
 func run(tb testing.TB, config string, env ...string) *gateway {
 	tb.Helper()
 	dir := tb.TempDir()
-	g := &gateway{tb: tb, http: freeAddress(tb), raw: freeAddress(tb), done: make(chan struct{})}
+	g := &gateway{tb: tb, http: freeAddress(tb), raw: freeAddress(tb), universal: freeAddress(tb), done: make(chan struct{})}
 	// A Unix socket's path has room for some 100 bytes, and a test's name may
 	// have more.
 	short, err := os.MkdirTemp("", "postern")
@@ -103,7 +110,9 @@ func run(tb testing.TB, config string, env ...string) *gateway {
 		tb.Fatal(err)
 	}
 	g.unix = filepath.Join(short, "socket")
-	text := fmt.Sprintf("listen:\n  http: %s\n  rawsocket: %s\n  unix: %s\n%s", g.http, g.raw, g.unix, config)
+	text := fmt.Sprintf("listen:\n  http: %s\n  rawsocket: %s\n  unix: {path: %s, http: true}\n"+
+		"  universal: {addresses: %s, tls: {cert: %s, key: %s}, allow_plain: true}\n%s",
+		g.http, g.raw, g.unix, g.universal, filepath.Join(identity, "tls.crt"), filepath.Join(identity, "tls.key"), config)
 	g.file = filepath.Join(dir, "postern.yaml")
 	if err := os.WriteFile(g.file, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)

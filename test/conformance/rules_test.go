@@ -47,7 +47,7 @@ var inGo = map[int][]string{
 func everywhere(t *testing.T, g *gateway, test func(t *testing.T, dial func() *peer)) {
 	t.Helper()
 	for _, tr := range transports {
-		for _, c := range codecs {
+		for _, c := range tr.codecs {
 			t.Run(tr.name+"/"+c.Name(), func(t *testing.T) {
 				test(t, func() *peer { t.Helper(); return open(t, g, tr.name, c) })
 			})
@@ -145,7 +145,7 @@ func TestShutdown(t *testing.T) {
 	g := run(t, config(nil))
 	var all []*peer
 	for _, tr := range transports {
-		for _, c := range codecs {
+		for _, c := range tr.codecs {
 			p := open(t, g, tr.name, c)
 			p.joins("realm1")
 			all = append(all, p)

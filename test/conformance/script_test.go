@@ -88,7 +88,7 @@ func (s *script) realm() string { return "test." + s.name }
 func TestConversations(t *testing.T) {
 	all := scripts(t)
 	for _, tr := range transports {
-		for _, c := range codecs {
+		for _, c := range tr.codecs {
 			t.Run(tr.name+"/"+c.Name(), func(t *testing.T) {
 				t.Parallel()
 				g := run(t, config(all))

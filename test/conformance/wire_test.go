@@ -2,11 +2,15 @@ package conformance
 
 import (
 	"bufio"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/postern-iot/postern/wamp/codec"
@@ -30,20 +34,61 @@ var codecs = []codec.Codec{codec.JSON, codec.MessagePack, codec.CBOR}
 
 // transports are all that the gateway listens on.
 var transports = []struct {
-	name string
-	dial func(g *gateway, c codec.Codec) (link, error)
+	name   string
+	codecs []codec.Codec
+	dial   func(g *gateway, c codec.Codec) (link, error)
 }{
-	{"websocket", func(g *gateway, c codec.Codec) (link, error) {
+	{"websocket", codecs, func(g *gateway, c codec.Codec) (link, error) {
 		w, err := dialWebSocket(g, c, "")
 		return w, err
 	}},
-	{"batched", func(g *gateway, c codec.Codec) (link, error) {
+	{"batched", codecs, func(g *gateway, c codec.Codec) (link, error) {
 		w, err := dialWebSocket(g, c, ".batched")
 		return &batched{webSocket: w}, err
 	}},
-	{"longpoll", openLongPoll},
-	{"rawsocket", func(g *gateway, c codec.Codec) (link, error) { return dialRaw("tcp", g.raw, c) }},
-	{"unix", func(g *gateway, c codec.Codec) (link, error) { return dialRaw("unix", g.unix, c) }},
+	{"longpoll", codecs, openLongPoll},
+	{"rawsocket", codecs, func(g *gateway, c codec.Codec) (link, error) { return dialRaw("tcp", g.raw, c) }},
+	{"unix", codecs, func(g *gateway, c codec.Codec) (link, error) { return dialRaw("unix", g.unix, c) }},
+	// On the port for everything, with and without TLS, and what else the Unix
+	// socket speaks. What they change is below the messages: each has one codec.
+	{"universal-websocket", codecs[1:2], func(g *gateway, c codec.Codec) (link, error) {
+		nc, err := net.Dial("tcp", g.universal)
+		return webSocketOver(nc, err, c)
+	}},
+	{"universal-rawsocket", codecs[:1], func(g *gateway, c codec.Codec) (link, error) { return dialRaw("tcp", g.universal, c) }},
+	{"universal-wss", codecs[:1], func(g *gateway, c codec.Codec) (link, error) {
+		nc, err := dialTLS(g.universal)
+		return webSocketOver(nc, err, c)
+	}},
+	{"universal-rss", codecs[2:], func(g *gateway, c codec.Codec) (link, error) {
+		nc, err := dialTLS(g.universal)
+		if err != nil {
+			return nil, err
+		}
+		return openRaw(nc, c)
+	}},
+	{"unix-websocket", codecs[2:], func(g *gateway, c codec.Codec) (link, error) {
+		nc, err := net.Dial("unix", g.unix)
+		return webSocketOver(nc, err, c)
+	}},
+}
+
+func webSocketOver(nc net.Conn, err error, c codec.Codec) (link, error) {
+	if err != nil {
+		return nil, err
+	}
+	return openWebSocket(nc, "localhost", c, "")
+}
+
+// dialTLS trusts the gateway's own certificate, and nothing else.
+func dialTLS(address string) (net.Conn, error) {
+	text, err := os.ReadFile(filepath.Join(identity, "tls.crt"))
+	if err != nil {
+		return nil, err
+	}
+	authorities := x509.NewCertPool()
+	authorities.AppendCertsFromPEM(text)
+	return tls.Dial("tcp", address, &tls.Config{RootCAs: authorities})
 }
 
 // base is what the links have in common.
@@ -164,11 +209,15 @@ func dialWebSocket(g *gateway, c codec.Codec, suffix string) (*webSocket, error)
 	if err != nil {
 		return nil, err
 	}
+	return openWebSocket(nc, g.http, c, suffix)
+}
+
+func openWebSocket(nc net.Conn, host string, c codec.Codec, suffix string) (*webSocket, error) {
 	subprotocol := serializers[c].subprotocol + suffix
 	w := &webSocket{base: base{nc, bufio.NewReader(nc)}, binary: c.Binary()}
-	_, err = fmt.Fprintf(nc, "GET /ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+	_, err := fmt.Fprintf(nc, "GET /ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n",
-		g.http, subprotocol)
+		host, subprotocol)
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,10 @@ import (
 type wsHeader struct {
 	kind  int // the opcode; wsMore for a frame that goes on with a message
 	final bool
-	size  uint64
-	key   [4]byte
+	// deflated says that the message which the frame begins is compressed.
+	deflated bool
+	size     uint64
+	key      [4]byte
 }
 
 const wsMore = 0
@@ -25,7 +27,7 @@ const wsMore = 0
 func (c *webSocketConn) frameIn() ([]byte, error) {
 	limit := uint64(c.limit.Load())
 	var message []byte
-	begun := false
+	begun, deflated := false, false
 	for {
 		h, err := c.headerIn(begun)
 		if err != nil {
@@ -46,6 +48,7 @@ func (c *webSocketConn) frameIn() ([]byte, error) {
 			return nil, fmt.Errorf("%w: a %s frame, where %s frames are expected", ErrFraming,
 				frameNames[!c.binary], frameNames[c.binary])
 		}
+		deflated = deflated || h.deflated
 		part, err := c.source.take(int(h.size))
 		if err != nil {
 			return nil, cutOff(err)
@@ -57,6 +60,9 @@ func (c *webSocketConn) frameIn() ([]byte, error) {
 			message = append(message, part...)
 		}
 		if h.final {
+			if deflated {
+				return c.inflate(message, int(limit))
+			}
 			return message, nil
 		}
 		begun = true
@@ -72,11 +78,12 @@ func (c *webSocketConn) headerIn(begun bool) (h wsHeader, err error) {
 	if err != nil {
 		return h, cutOff(err)
 	}
-	const final, reserved, opcode, masked, length = 0x80, 0x70, 0x0f, 0x80, 0x7f
+	const final, compressed, reserved, opcode, masked, length = 0x80, 0x40, 0x30, 0x0f, 0x80, 0x7f
 	h.kind, h.final, h.size = int(b[0]&opcode), b[0]&final != 0, uint64(b[1]&length)
+	h.deflated = b[0]&compressed != 0
 	isMasked := b[1]&masked != 0
 	switch {
-	case b[0]&reserved != 0:
+	case b[0]&reserved != 0, h.deflated && (!c.deflate || h.kind != websocket.TextMessage && h.kind != websocket.BinaryMessage):
 		return h, c.broken("a reserved bit is set")
 	case isMasked == c.client:
 		return h, c.broken("a client's frames are masked, a server's are not: this one is otherwise")

@@ -29,7 +29,7 @@ func (ws *WebSocket) UpgradeStream(w http.ResponseWriter, r *http.Request, subpr
 	if !offered {
 		return nil, refuseUpgrade(w, http.StatusBadRequest, fmt.Errorf("offer the WebSocket subprotocol %q", subprotocol))
 	}
-	wire, err := upgrade(w, r, http.Header{"Sec-Websocket-Protocol": {subprotocol}})
+	wire, err := upgrade(w, r, http.Header{"Sec-Websocket-Protocol": {subprotocol}}, false)
 	if err != nil {
 		return nil, err
 	}
