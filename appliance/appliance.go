@@ -6,7 +6,7 @@
 // of the same program, so that its end is not the machine's.
 //
 // Run has these goroutines, for as long as the machine runs: the network's, the
-// clock's, the updates', and the one that makes the data larger; and one for each life of the
+// clock's, the updates', the console's, and the one that makes the data larger; and one for each life of the
 // gateway, which ends with it. The package touches no device of the gateway's:
 // safe states are put by a process of the gateway's program.
 package appliance
@@ -16,7 +16,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -45,8 +44,7 @@ type Options struct {
 // machine is the running appliance.
 type machine struct {
 	options  Options
-	log      *slog.Logger
-	console  *os.File
+	console  *console
 	release  layout.Release
 	settings *layout.Settings
 	card     *card
@@ -90,8 +88,7 @@ func (m *machine) guarded() (err error) {
 
 func (m *machine) run() error {
 	mountKernel()
-	m.console = openConsole()
-	m.log = slog.New(slog.NewTextHandler(m.console, nil))
+	m.console = newConsole(openConsole())
 	if text, err := os.ReadFile("/etc/release.json"); err != nil || json.Unmarshal(text, &m.release) != nil {
 		return fmt.Errorf("this is no appliance: /etc/release.json: %v", err)
 	}
@@ -159,7 +156,7 @@ func (m *machine) logf(format string, a ...any) {
 	case m.logs != nil:
 		_, _ = m.logs.Write([]byte(line))
 	case m.console != nil:
-		_, _ = m.console.WriteString(line)
+		_, _ = m.console.Write([]byte(line))
 	}
 }
 
@@ -174,6 +171,9 @@ func (m *machine) pause() {
 func (m *machine) restart(how string) {
 	if m.clock != nil {
 		m.clock.save()
+	}
+	if m.console != nil {
+		m.console.drain()
 	}
 	unix.Sync()
 	_ = unix.Unmount(dataDir, unix.MNT_DETACH)

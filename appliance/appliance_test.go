@@ -5,6 +5,7 @@ package appliance
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -166,6 +167,22 @@ func TestLogRotates(t *testing.T) {
 	}
 	if now.Size() > 2000 || old.Size() > maxLog || now.Size()+old.Size() != int64(console.Len()) {
 		t.Errorf("the log has %d bytes, the old one %d, the console %d", now.Size(), old.Size(), console.Len())
+	}
+}
+
+// A console that takes nothing holds nobody up.
+func TestConsoleStuck(t *testing.T) {
+	in, out := io.Pipe()
+	defer in.Close()
+	c := newConsole(out)
+	for range 10 * maxLines {
+		if n, err := c.Write([]byte("line\n")); n != 5 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	first := make([]byte, 5)
+	if _, err := io.ReadFull(in, first); err != nil || string(first) != "line\n" {
+		t.Errorf("%q, %v", first, err)
 	}
 }
 

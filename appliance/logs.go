@@ -3,13 +3,63 @@
 package appliance
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"sync"
+	"time"
 )
 
 // maxLog is the size at which a log becomes the old one; there is one old one.
 const maxLog = 1 << 20
+
+// maxLines bounds the lines that wait for the console.
+const maxLines = 256
+
+// console is the machine's console. A serial line may take its time, or never
+// take anything when its other end says so: nobody waits for it, and what it
+// cannot take is lost there.
+type console struct {
+	lines chan []byte
+	idle  chan struct{} // taken when nothing waits
+}
+
+// newConsole starts the goroutine that writes, for as long as the machine runs.
+func newConsole(w io.Writer) *console {
+	c := &console{lines: make(chan []byte, maxLines), idle: make(chan struct{})}
+	go func() {
+		for {
+			select {
+			case line := <-c.lines:
+				_, _ = w.Write(line)
+				continue
+			default:
+			}
+			select {
+			case line := <-c.lines:
+				_, _ = w.Write(line)
+			case c.idle <- struct{}{}:
+			}
+		}
+	}()
+	return c
+}
+
+func (c *console) Write(p []byte) (int, error) {
+	select {
+	case c.lines <- bytes.Clone(p):
+	default:
+	}
+	return len(p), nil
+}
+
+// drain waits until all is written, but no longer than a second.
+func (c *console) drain() {
+	select {
+	case <-c.idle:
+	case <-time.After(time.Second):
+	}
+}
 
 // logFile is a log on the card, and on the console as well. A card that is full
 // or broken takes no lines, and stops nobody.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -278,6 +279,29 @@ func (m *machine) wait(what string, done func(text string) bool) {
 		case <-changed:
 		case <-bound:
 			m.t.Fatalf("waited %v for: %s", patience, what)
+		}
+	}
+}
+
+// serves waits until the gateway says that it is well. Unlike see it does not
+// need the console: QEMU's raspi3b sometimes loses that.
+func (m *machine) serves() {
+	m.t.Helper()
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	bound := time.After(patience)
+	for {
+		if resp, err := client.Get("http://" + m.http + "/healthz"); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-bound:
+			m.t.Fatalf("the gateway did not serve within %v", patience)
 		}
 	}
 }
