@@ -51,11 +51,6 @@ func TestAuthentication(t *testing.T) {
 		"--method", "ticket,wampcra,scram", "--public-key", public)
 	g := run(t, fmt.Sprintf(guarded, file))
 
-	methods := map[string][]string{
-		"autobahn-js":      {"ticket", "wampcra", "cryptosign"},
-		"wampy":            {"ticket", "wampcra", "cryptosign"},
-		"python3-autobahn": {"ticket", "wampcra", "cryptosign", "scram"},
-	}
 	for _, k := range kinds {
 		for _, transport := range k.transports {
 			for _, codec := range k.codecs {

@@ -80,11 +80,9 @@ func TestClients(t *testing.T) {
 					c := start(t, kind.program)
 					c.connect(g.url(transport), codec)
 					s := scenario{t: t, n: n, c: c, partner: partner, fleet: mqtt, station: station, downstream: downstream}
-					s.actuator()
-					s.serial()
-					s.mqtt()
-					s.arguments()
-					s.errors()
+					for _, step := range steps {
+						step.run(&s)
+					}
 					c.do("close", nil)
 				})
 			}
