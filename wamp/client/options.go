@@ -28,6 +28,12 @@ func Timeout(d time.Duration) CallOption {
 // DiscloseMe asks the router to tell the callee who calls.
 func DiscloseMe() CallOption { return func(o *wamp.CallOptions) { o.DiscloseMe = true } }
 
+// Shard has the call go to the registration that key falls to, of those with a
+// key of their own (RegisterShard): calls with the same key go to the same one.
+func Shard(key string) CallOption {
+	return func(o *wamp.CallOptions) { o.RunMode, o.RKey = "partition", key }
+}
+
 // Acknowledge makes Publish wait for the router's acknowledgement.
 func Acknowledge() PublishOption { return func(o *wamp.PublishOptions) { o.Acknowledge = true } }
 
@@ -73,11 +79,20 @@ func EligibleAuthRole(roles ...string) PublishOption {
 	return func(o *wamp.PublishOptions) { o.EligibleAuthRole = append([]string{}, roles...) }
 }
 
+// PublishShard has the event go to one subscription only of those with a key of
+// their own (SubscribeShard): events with the same key go to the same one.
+func PublishShard(key string) PublishOption { return func(o *wamp.PublishOptions) { o.RKey = key } }
+
 // Pattern subscribes to a pattern.
 func Pattern(m wamp.Match) SubscribeOption { return func(o *wamp.SubscribeOptions) { o.Match = m } }
 
 // GetRetained asks for the event that the router keeps for the topic, if any.
 func GetRetained() SubscribeOption { return func(o *wamp.SubscribeOptions) { o.GetRetained = true } }
+
+// SubscribeShard gives the subscription a key of its own; see PublishShard.
+func SubscribeShard(key string) SubscribeOption {
+	return func(o *wamp.SubscribeOptions) { o.NKey = key }
+}
 
 // RegisterPattern registers a pattern.
 func RegisterPattern(m wamp.Match) RegisterOption {
@@ -96,6 +111,11 @@ func Concurrency(n uint64) RegisterOption {
 // DiscloseCaller asks the router to tell who calls.
 func DiscloseCaller() RegisterOption {
 	return func(o *wamp.RegisterOptions) { o.DiscloseCaller = true }
+}
+
+// RegisterShard gives the registration a key of its own; see Shard.
+func RegisterShard(key string) RegisterOption {
+	return func(o *wamp.RegisterOptions) { o.NKey = key }
 }
 
 // ForceReregister takes the procedure over from the session that has it.

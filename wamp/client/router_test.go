@@ -145,6 +145,47 @@ func TestWithRouter(t *testing.T) {
 	})
 }
 
+// TestShardsWithRouter: what has the same key goes to the same place.
+func TestShardsWithRouter(t *testing.T) {
+	everyWay(t, func(t *testing.T, join func(client.Config) *client.Session) {
+		ctx := t.Context()
+		caller := join(client.Config{})
+		events := make(chan string, 100)
+		for _, node := range []string{"a", "b"} {
+			s := join(client.Config{})
+			if _, err := s.Register(ctx, "com.shard", func(context.Context, *client.Invocation) (*client.Result, error) {
+				return client.Return(node), nil
+			}, client.Invoke("roundrobin"), client.RegisterShard(node)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Subscribe(ctx, "com.shard", func(e *client.Event) {
+				events <- fmt.Sprint(node, e.Args)
+			}, client.SubscribeShard(node)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		called, told := map[string]bool{}, map[string]bool{}
+		for i := range 32 {
+			key := fmt.Sprint("key", i%8)
+			r, err := caller.Call(ctx, "com.shard", nil, nil, client.Shard(key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			called[fmt.Sprint(key, r.Args)] = true
+			if err := caller.Publish(ctx, "com.shard", client.Args{key}, nil, client.PublishShard(key)); err != nil {
+				t.Fatal(err)
+			}
+			told[<-events] = true
+		}
+		if len(called) != 8 || len(told) != 8 {
+			t.Errorf("eight keys went to %v and %v", called, told)
+		}
+		if len(events) > 0 {
+			t.Errorf("an event came to both: %v", <-events)
+		}
+	})
+}
+
 // A burst of calls that run at the same time all come back, in both
 // directions of the same sessions.
 func TestManyCallsWithRouter(t *testing.T) {
