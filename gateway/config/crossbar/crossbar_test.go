@@ -64,6 +64,21 @@ func parse(t *testing.T, yaml []byte) *config.Config {
 	return cfg
 }
 
+// TestUniversal: a universal transport stays one port.
+func TestUniversal(t *testing.T) {
+	out, _, err := crossbar.Translate([]byte(`{"version": 2, "workers": [{"type": "router",
+		"realms": [{"name": "realm1", "roles": [{"name": "anonymous", "permissions": []}]}],
+		"transports": [{"type": "universal", "endpoint": {"type": "tcp", "interface": "127.0.0.1", "port": 8086},
+			"rawsocket": {"serializers": ["cbor"]}, "websocket": {"ws": {"type": "websocket"}}}]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := parse(t, out).Listen
+	if got := l.Universal.Addresses; len(got) != 1 || got[0] != "127.0.0.1:8086" || len(l.HTTP.Addresses)+len(l.RawSocket.Addresses) > 0 {
+		t.Errorf("%+v\n%s", l, out)
+	}
+}
+
 // TestNotANode: what is no node configuration is refused, and says why.
 func TestNotANode(t *testing.T) {
 	for name, in := range map[string]string{
