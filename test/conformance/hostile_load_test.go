@@ -82,7 +82,7 @@ func (g *gateway) metric(name string) float64 {
 // from being served, and are ended.
 func TestSilence(t *testing.T) {
 	g := run(t, "limits: {handshake_timeout: 1s}\n"+config(nil))
-	var silent []net.Conn
+	var silent, unknown []net.Conn
 	for i := range 300 {
 		address := []string{g.raw, g.http}[i%2]
 		nc, err := net.Dial("tcp", address)
@@ -105,6 +105,19 @@ func TestSilence(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// On the port for everything, where it is not known yet what they speak.
+	for i := range 100 {
+		nc, err := net.Dial("tcp", g.universal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		first := []string{"", "\x16", "\x16\x03\x01\x02\x00\x01", "\x7f\xf1"}[i%4]
+		if _, err := io.WriteString(nc, first); err != nil {
+			t.Fatal(err)
+		}
+		unknown = append(unknown, nc)
+	}
 	for _, tr := range transports {
 		served(t, g, tr.name, tr.codecs[0])
 	}
@@ -115,6 +128,12 @@ func TestSilence(t *testing.T) {
 		_ = nc.SetReadDeadline(time.Now().Add(patience))
 		if _, err := io.Copy(io.Discard, nc); err != nil && ended(err) != io.EOF {
 			t.Fatalf("connection %d has not been ended: %v", i, err)
+		}
+	}
+	for i, nc := range unknown {
+		_ = nc.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.Copy(io.Discard, nc); err != nil && ended(err) != io.EOF {
+			t.Fatalf("connection %d of those that share a port has not been ended: %v", i, err)
 		}
 	}
 }
