@@ -8,7 +8,9 @@
 // that is asked for), receive.go (messages read without trusting their claimed
 // size), socket_linux.go and keepalive.go. A connection over a bare socket holds
 // no buffer while it waits. The WebSocket library does the handshakes; its frames
-// are read in frame.go.
+// are read in frame.go, and decompressed in deflate.go. What comes before a
+// transport is known is in opened.go (which one it is) and proxy.go (for whom it
+// is, by the word of a proxy).
 //
 // No connection has a goroutine of its own. Keep-alive is a timer whose
 // function runs for the length of one ping; Close waits for it. The package
