@@ -53,13 +53,26 @@ func TestBoards(t *testing.T) {
 }
 
 func TestBoot(t *testing.T) {
-	for _, board := range []string{"virt"} {
+	for _, board := range []string{"virt", "raspi3b"} {
 		t.Run(board, func(t *testing.T) {
 			path, said := build(t, board)
 			t.Log(said)
 			card := card(t, path)
 			began := time.Now()
 			m := boot(t, board, card, false)
+			if board == "raspi3b" {
+				// QEMU 7.2's own hangs, before the first process: at most two
+				// in a row are put down to it.
+				for range 2 {
+					if m.servesWithin(90 * time.Second) {
+						break
+					}
+					t.Logf("QEMU's raspi3b did not get there; the end of its console:\n%s", tail(m.text(), 2000))
+					m.cut()
+					began = time.Now()
+					m = boot(t, board, card, false)
+				}
+			}
 			m.serves()
 			// Under emulation: printed, never judged.
 			t.Logf("serves %.1f s after it was switched on", time.Since(began).Seconds())
@@ -76,6 +89,8 @@ func TestBoot(t *testing.T) {
 		})
 	}
 }
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
 
 // checkData has the data partition's journal replayed and the rest checked.
 func checkData(t *testing.T, card string) {
