@@ -51,6 +51,9 @@ func (r *Realm) sessionAddTestament(c *metaCall) (wamp.List, *wamp.Error) {
 		return nil, fault
 	}
 	m, size, fault := r.newTestament(c)
+	if fault == nil && passes(&m.Options.PPT) && !s.passthru.publisher {
+		fault = wamp.Errorf(wamp.ErrInvalidArgument, "publish_options: ppt_scheme is for publishers that announced payload_passthru_mode")
+	}
 	disclose := false
 	if fault == nil {
 		disclose, fault = r.mayPublish(s, m)
