@@ -43,6 +43,7 @@ dtparam=i2c_arm=on,spi=on
 dtoverlay=w1-gpio
 dtoverlay=pwm-2chan
 enable_uart=1
+dtparam=strict_gpiod
 [pi5]
 dtparam=nvme
 [all]
@@ -199,6 +200,9 @@ func TestFindings(t *testing.T) {
 		{"chip's mode", func(p *pi) { p.mode("dev/gpiochip0", 0o600) }, "gpio", Problem, "postern may not open /dev/gpiochip0: only root may", `KERNEL=="gpiochip*", GROUP="gpio"`},
 		{"no chip", func(p *pi) { p.remove("dev/gpiochip0") }, "gpio", Problem, "relay: this machine has no GPIO chip", "--sim"},
 		{"no line", func(p *pi) { p.config = strings.Replace(p.config, "pin: GPIO17", "pin: HEATER", 1) }, "gpio", Problem, `relay: find GPIO line "HEATER"`, "devices scan"},
+		{"outputs keep their level", func(p *pi) {
+			p.write("boot/firmware/config.txt", strings.Replace(bootText, "strict_gpiod", "watchdog", 1))
+		}, "gpio", Warning, "its line keeps its level when whoever drives it is killed", `printf '\ndtparam=strict_gpiod\n' | sudo tee -a /boot/firmware/config.txt && sudo reboot`},
 		{"i2c not on", func(p *pi) {
 			p.remove("sys/class/i2c-dev/i2c-1")
 			p.remove("dev/i2c-1")
@@ -207,7 +211,7 @@ func TestFindings(t *testing.T) {
 		{"i2c on, module missing", func(p *pi) { p.remove("dev/i2c-1") }, "i2c", Problem, "there is no I2C bus /dev/i2c-1", "sudo modprobe i2c-dev && echo i2c-dev"},
 		{"wrong section", func(p *pi) {
 			p.remove("dev/spidev0.0")
-			p.write("boot/firmware/config.txt", "dtparam=i2c_arm=on\ndtoverlay=w1-gpio\ndtoverlay=pwm-2chan\n[pi5]\ndtparam=spi=on\n")
+			p.write("boot/firmware/config.txt", "dtparam=i2c_arm=on,strict_gpiod\ndtoverlay=w1-gpio\ndtoverlay=pwm-2chan\n[pi5]\ndtparam=spi=on\n")
 		}, "spi", Problem, "there is no SPI port /dev/spidev0.0", `printf '\n[all]\ndtparam=spi=on\n'`},
 		{"i2c group", func(p *pi) {
 			p.write("etc/group", fmt.Sprintf("spi:x:%d:pi\n", p.gid))

@@ -52,8 +52,22 @@ func (e *examination) gpio() string {
 			e.node(addr.Path, "the device "+n.device+" has its line there", "gpio")
 		}
 		e.holder(n, addr)
+		if n.typ == "gpio-output" && !seen["strict"] && e.persistent(addr) {
+			seen["strict"] = true
+			e.warning(n.device, "its line keeps its level when whoever drives it is killed",
+				"the service's safe-state command puts that right a moment later; with dtparam=strict_gpiod the kernel itself lets go of the line, and its pull decides",
+				e.board.add("dtparam=strict_gpiod"))
+		}
 	}
 	return fmt.Sprintf("%d lines, free or the gateway's own", len(all))
+}
+
+// persistent says whether the kernel leaves a line driven that nobody holds any
+// more, which that of Raspberry Pis up to the 4 does unless told otherwise.
+func (e *examination) persistent(addr gpio.Address) bool {
+	return e.board.path != "" && !e.board.param("strict_gpiod") && slices.ContainsFunc(e.chips, func(c gpio.Chip) bool {
+		return c.Path == addr.Path && strings.HasPrefix(c.Label, "pinctrl-bcm2")
+	})
 }
 
 // holder says when a line is not the gateway's to have.
