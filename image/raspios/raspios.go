@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -85,24 +86,29 @@ func Key(ssid, password string) (string, error) {
 	return hex.EncodeToString(key), err
 }
 
+// The forms, compiled when they are asked for: most runs of the gateway never do.
 var (
-	hostnames  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	usernames  = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
-	hashes     = regexp.MustCompile(`^\$[a-zA-Z0-9./$=,_-]{10,500}$`)
-	publicKeys = regexp.MustCompile(`^(ssh-[a-z0-9-]+|ecdsa-sha2-[a-z0-9-]+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]{20,}( [^\x00-\x1f\x7f]*)?$`)
-	countries  = regexp.MustCompile(`^[A-Z]{2}$`)
-	timezones  = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
-	keys       = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	treeLines  = regexp.MustCompile(`^[A-Za-z0-9_-]+([,=:][A-Za-z0-9_.,=:-]*)?$`)
-	filenames  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$`)
+	hostnames  = onDemand(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	usernames  = onDemand(`^[a-z][a-z0-9_-]{0,31}$`)
+	hashes     = onDemand(`^\$[a-zA-Z0-9./$=,_-]{10,500}$`)
+	publicKeys = onDemand(`^(ssh-[a-z0-9-]+|ecdsa-sha2-[a-z0-9-]+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]{20,}( [^\x00-\x1f\x7f]*)?$`)
+	countries  = onDemand(`^[A-Z]{2}$`)
+	timezones  = onDemand(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
+	keys       = onDemand(`^[0-9a-f]{64}$`)
+	treeLines  = onDemand(`^[A-Za-z0-9_-]+([,=:][A-Za-z0-9_.,=:-]*)?$`)
+	filenames  = onDemand(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$`)
 )
+
+func onDemand(form string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(form) })
+}
 
 // Validate says what is wrong with the settings. All that will be in a script,
 // in YAML or TOML has only letters that mean nothing there, or is quoted.
 func (s *Settings) Validate() error {
 	var problems []error
-	check := func(what, value string, valid *regexp.Regexp, hint string) {
-		if value != "" && !valid.MatchString(value) {
+	check := func(what, value string, valid func() *regexp.Regexp, hint string) {
+		if value != "" && !valid().MatchString(value) {
 			problems = append(problems, fmt.Errorf("%s: %q is none; %s", what, value, hint))
 		}
 	}
@@ -111,7 +117,7 @@ func (s *Settings) Validate() error {
 	if s.User == "root" {
 		problems = append(problems, errors.New("user: root has no login on Raspberry Pi OS; name another"))
 	}
-	if s.Password != "" && !hashes.MatchString(s.Password) { // not shown: it may be the password
+	if s.Password != "" && !hashes().MatchString(s.Password) { // not shown: it may be the password
 		problems = append(problems, errors.New("password: it is not in the form of crypt(3)"))
 	}
 	for _, k := range s.Keys {
@@ -129,7 +135,7 @@ func (s *Settings) Validate() error {
 		if w.SSID == "" || len(w.SSID) > 32 || !utf8.ValidString(w.SSID) || strings.ContainsFunc(w.SSID, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			problems = append(problems, fmt.Errorf("wifi: %q is no name of a network; it has 1 to 32 bytes of text", w.SSID))
 		}
-		if w.Key != "" && !keys.MatchString(w.Key) {
+		if w.Key != "" && !keys().MatchString(w.Key) {
 			problems = append(problems, errors.New("wifi: the key does not have 64 hexadecimal digits"))
 		}
 		if s.Country == "" {
