@@ -194,6 +194,7 @@ const (
 // which address could not be bound, which part failed, what did not stop in
 // time, or that a second signal came (ErrForced).
 func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
+	defer startHeap()()
 	stages, err := g.bind()
 	if err != nil {
 		bound, cancel := context.WithTimeout(context.Background(), routerBound)
