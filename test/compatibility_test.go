@@ -75,11 +75,31 @@ of the unmodified client against the built gateway, in every test of the project
 		fmt.Fprintf(&b, "* %s\n", s.name)
 	}
 	b.WriteString(`
+Advanced features that a client's own interface has are run in each of its rows, too; those without a yes are not run with it:
+
+| feature | autobahn-js | wampy | python3-autobahn |
+|---|---|---|---|
+`)
+	for _, f := range features {
+		fmt.Fprintf(&b, "| %s |", f.name)
+		for _, name := range []string{"autobahn-js", "wampy", "python3-autobahn"} {
+			cell := "–"
+			if slices.Contains(f.clients, name) {
+				cell = "yes"
+			}
+			fmt.Fprintf(&b, " %s |", cell)
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteString(`
 Known of the clients:
 
 * wampy refuses URIs with hyphens, and a prefix that ends with a dot: write ` + "`device.weather`" + `.
+* wampy does not send ` + "`retain`" + ` with what it publishes; it gets what others have retained.
 * RawSocket on asyncio of Debian 12's python3-autobahn (22.7.1) does not work by itself; its RawSocket rows are run on Twisted.
 * autobahn-js speaks JSON only over RawSocket and long-poll.
+* autobahn-js posts each message over long-poll at once, in a request of its own, so that messages may overtake each other:
+  progressive results as callee and cancelling are not run there.
 * autobahn-js takes any answer to long-poll but 200 and 204 for a failure; see [transports.md](transports.md#long-poll).
 * python3-autobahn can compress, but does not offer it unless the program asks for it; that is not run.
 `)

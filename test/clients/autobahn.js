@@ -64,28 +64,40 @@ serve({
       };
       connection.open();
     }),
-  call: ({ uri, args, kwargs }) =>
-    session.call(uri, args, kwargs).then(
+  call: ({ uri, args, kwargs, options }) =>
+    session.call(uri, args, kwargs, options).then(
       (r) => (r instanceof autobahn.Result ? { args: r.args, kwargs: r.kwargs } : { args: [r], kwargs: {} }),
       (e) => Promise.reject(failure(e)),
+      (r) => say({ event: 'progress', topic: uri, args: r instanceof autobahn.Result ? r.args : [r] }),
     ),
-  subscribe: ({ uri, match }) =>
-    session.subscribe(uri, event(uri), { match }).then(
+  cancel: ({ uri, mode }) => {
+    const call = session.call(uri, [], { hang: true });
+    call.cancel({ mode });
+    return call.then(
+      (r) => ({ args: [r] }),
+      (e) => Promise.reject(failure(e)),
+    );
+  },
+  subscribe: ({ uri, match, options }) =>
+    session.subscribe(uri, event(uri), { match, ...options }).then(
       () => ({}),
       (e) => Promise.reject(failure(e)),
     ),
-  register: ({ uri }) =>
+  register: ({ uri, options, answer }) =>
     session
-      .register(uri, (args, kwargs) => {
+      .register(uri, (args, kwargs, details) => {
+        if (answer) return answer;
+        if (kwargs && kwargs.hang) return new Promise(() => {});
+        if (kwargs && kwargs.parts) for (let i = 0; i < kwargs.parts; i++) details.progress([i]);
         if (kwargs && kwargs.fail) throw new autobahn.Error('com.example.failed', ['as asked']);
         return new autobahn.Result(args, kwargs);
-      })
+      }, options)
       .then(
         () => ({}),
         (e) => Promise.reject(failure(e)),
       ),
-  publish: ({ uri, args, kwargs }) =>
-    session.publish(uri, args, kwargs, { acknowledge: true }).then(
+  publish: ({ uri, args, kwargs, options }) =>
+    session.publish(uri, args, kwargs, { acknowledge: true, ...options }).then(
       () => ({}),
       (e) => Promise.reject(failure(e)),
     ),

@@ -51,12 +51,19 @@ serve({
       kwargs: { authid, authrole, authmethod },
     }));
   },
-  call: ({ uri, args, kwargs }) =>
-    guard(wampy.call(uri, { argsList: args, argsDict: kwargs }), (r) => ({
+  call: ({ uri, args, kwargs, options: { receive_progress, ...options } = {} }) => {
+    if (receive_progress) options.progress_callback = (r) => say({ event: 'progress', topic: uri, args: r.argsList });
+    return guard(wampy.call(uri, { argsList: args, argsDict: kwargs }, options), (r) => ({
       args: r.argsList || [],
       kwargs: r.argsDict || {},
-    })),
-  subscribe: ({ uri, match }) =>
+    }));
+  },
+  cancel: ({ uri, mode }) => {
+    const call = guard(wampy.call(uri, { argsDict: { hang: true } }));
+    wampy.cancel(wampy.getOpStatus().reqId, { mode });
+    return call;
+  },
+  subscribe: ({ uri, match, options }) =>
     guard(
       wampy.subscribe(
         uri,
@@ -67,19 +74,26 @@ serve({
             args: e.argsList || [],
             kwargs: e.argsDict || {},
           }),
-        match && match !== 'exact' ? { match } : {},
+        { ...(match && match !== 'exact' ? { match } : {}), ...options },
       ),
     ),
-  register: ({ uri }) =>
+  register: ({ uri, options, answer }) =>
     guard(
-      wampy.register(uri, ({ argsList, argsDict }) => {
+      wampy.register(uri, ({ argsList, argsDict, details, result_handler }) => {
+        if (answer) return { argsList: [answer] };
+        if (argsDict && argsDict.hang) return new Promise(() => {});
+        if (argsDict && argsDict.parts) {
+          for (let i = 0; i < argsDict.parts; i++) result_handler({ argsList: [i], options: { progress: true } });
+        }
         if (argsDict && argsDict.fail) {
           const e = new Error('as asked');
           throw Object.assign(e, { error: 'com.example.failed', argsList: ['as asked'] });
         }
-        return { argsList, argsDict };
-      }),
+        // What came packed goes back packed.
+        const { ppt_scheme, ppt_serializer } = details || {};
+        return { argsList, argsDict, options: ppt_scheme ? { ppt_scheme, ppt_serializer } : {} };
+      }, options),
     ),
-  publish: ({ uri, args, kwargs }) => guard(wampy.publish(uri, { argsList: args, argsDict: kwargs })),
+  publish: ({ uri, args, kwargs, options }) => guard(wampy.publish(uri, { argsList: args, argsDict: kwargs }, options || {})),
   close: () => guard(wampy.disconnect()),
 });

@@ -97,32 +97,44 @@ class Client:
 
         return Session
 
-    async def call(self, uri, args=(), kwargs=None):
+    async def call(self, uri, args=(), kwargs=None, options=None):
         kwargs = kwargs or {}
-        r = await self.settle(self.session.call(uri, *args, **kwargs))
+        options = dict(options or {})
+        if options.pop("receive_progress", False):
+            options["on_progress"] = lambda *args: say(event="progress", topic=uri, args=list(args))
+        if options:
+            kwargs = {**kwargs, "options": types.CallOptions(**options)}
+        r = await self.settle(self.session.call(uri, *(args or ()), **kwargs))
         if isinstance(r, types.CallResult):
             return {"args": list(r.results), "kwargs": dict(r.kwresults or {})}
         return {"args": [r], "kwargs": {}}
 
-    async def subscribe(self, uri, match=None):
+    async def subscribe(self, uri, match=None, options=None):
         def handler(*args, details=None, **kwargs):
             say(event="event", topic=(details and details.topic) or uri, args=list(args), kwargs=kwargs)
 
-        await self.settle(self.session.subscribe(handler, uri, types.SubscribeOptions(match=match, details_arg="details")))
+        options = types.SubscribeOptions(match=match, details_arg="details", **(options or {}))
+        await self.settle(self.session.subscribe(handler, uri, options))
         return {}
 
-    async def register(self, uri):
-        def echo(*args, **kwargs):
+    async def register(self, uri, options=None, answer=None):
+        def echo(*args, details=None, **kwargs):
+            if answer:
+                return answer
+            if kwargs.get("hang"):
+                return asyncio.get_running_loop().create_future()
+            for i in range(kwargs.get("parts", 0)):
+                details.progress(i)
             if kwargs.get("fail"):
                 raise ApplicationError("com.example.failed", "as asked")
             return types.CallResult(*args, **kwargs)
 
-        await self.settle(self.session.register(echo, uri))
+        await self.settle(self.session.register(echo, uri, types.RegisterOptions(details_arg="details", **(options or {}))))
         return {}
 
-    async def publish(self, uri, args=(), kwargs=None):
+    async def publish(self, uri, args=(), kwargs=None, options=None):
         kwargs = kwargs or {}
-        await self.settle(self.session.publish(uri, *args, options=types.PublishOptions(acknowledge=True), **kwargs))
+        await self.settle(self.session.publish(uri, *args, options=types.PublishOptions(acknowledge=True, **(options or {})), **kwargs))
         return {}
 
     async def close(self):
