@@ -20,8 +20,10 @@ var allowed = map[string][]string{
 	"wamp/auth":      {"wamp"},
 	"wamp/client":    {"wamp", "wamp/codec", "wamp/transport"},
 
+	"spool": {},
+
 	"router/realm": {"wamp"},
-	"router":       {"router/realm", "wamp/*"},
+	"router":       {"spool", "router/realm", "wamp/*"},
 
 	"devices/pipeline": {},
 
@@ -39,12 +41,11 @@ var allowed = map[string][]string{
 	"devices/all":     {"devices", "devices/*"},
 
 	"bridge/expr":          {},
-	"bridge/spool":         {},
 	"bridge/homeassistant": {"wamp"},
 	"bridge/sparkplug":     {},
-	"bridge":               {"bridge/expr", "bridge/homeassistant", "bridge/sparkplug", "bridge/spool", "wamp/*"},
+	"bridge":               {"bridge/expr", "bridge/homeassistant", "bridge/sparkplug", "spool", "wamp/*"},
 	"bridge/paho":          {"bridge"},
-	"bridge/broker":        {"bridge", "bridge/spool", "wamp", "wamp/transport"},
+	"bridge/broker":        {"bridge", "spool", "wamp", "wamp/transport"},
 
 	"web":                     {},
 	"gateway/config/strict":   {},

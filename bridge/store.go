@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/postern-iot/postern/bridge/spool"
+	"github.com/postern-iot/postern/spool"
 )
 
 // store is a queue's place on disk. A nil store keeps nothing. But for commit

@@ -16,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/postern-iot/postern/bridge/spool"
+	"github.com/postern-iot/postern/spool"
 )
 
 // flakyFS is a directory on a disk that fails at times.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/postern-iot/postern/bridge"
@@ -202,6 +203,7 @@ func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
 		return errors.Join(err, g.router.Shutdown(bound))
 	}
 	g.warn()
+	g.keepHistory()
 	seq := newSequence(g.log, stages, g.failed)
 	for _, name := range []string{"router", "services", "mqtt", "bridge", "devices"} {
 		seq.start(ctx, name)
@@ -225,6 +227,25 @@ func (g *Gateway) Run(ctx context.Context, signals <-chan os.Signal) error {
 	case s := <-signals:
 		g.log.Warn("second signal: putting actuators into their safe state, and leaving", "signal", s.String())
 		return errors.Join(ErrForced, g.haltActuators())
+	}
+}
+
+// keepHistory opens the histories on disk. Without them the gateway serves, and
+// its health says so.
+func (g *Gateway) keepHistory() {
+	disk := func(r router.RealmConfig) bool {
+		return slices.ContainsFunc(r.History, func(h router.HistoryConfig) bool { return h.Disk })
+	}
+	if g.cfg.Devices.StateDir == "" {
+		if slices.ContainsFunc(g.cfg.Router.Realms, disk) {
+			g.health.fail(Problem{Part: "history", State: "in memory only", Reason: "there is no state_dir for it"})
+			g.log.Error("histories are in memory only", "reason", "there is no state_dir for them")
+		}
+		return
+	}
+	if err := g.router.KeepHistory(filepath.Join(g.cfg.Devices.StateDir, "history")); err != nil {
+		g.health.fail(Problem{Part: "history", State: "in memory only", Reason: firstLine(err)})
+		g.log.Error("histories are in memory only", "reason", err)
 	}
 }
 

@@ -136,6 +136,8 @@ func (g *Gateway) createRealm(c router.RealmConfig) error {
 		return fmt.Errorf("anonymous: everybody who reaches %s would have the rights of the role %s", strings.Join(g.cfg.Remote(), " or "), c.Anonymous)
 	case c.Auth.UsersFile != "":
 		return errors.New("auth.users_file: only realms of the configuration read files")
+	case slices.ContainsFunc(c.History, func(h router.HistoryConfig) bool { return h.Disk }):
+		return errors.New("history: only realms of the configuration have one on disk")
 	case len(r.made) >= maxMade:
 		return fmt.Errorf("%d realms have been created already, which is the limit", len(r.made))
 	}

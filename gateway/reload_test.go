@@ -256,6 +256,7 @@ func TestRealmsAtRunTime(t *testing.T) {
 		"no dict":    "com.x",
 		"no role":    wamp.Dict{"name": "com.x", "anonymous": "nobody"},
 		"a file":     wamp.Dict{"name": "com.x", "auth": wamp.Dict{"users_file": "/etc/passwd"}},
+		"on disk":    wamp.Dict{"name": "com.x", "history": wamp.List{wamp.Dict{"uri": "com.a", "disk": true}}},
 		"a secret":   wamp.Dict{"name": "com.x", "auth": wamp.Dict{"cryptosign_key": "!file /etc/shadow"}},
 		"in a list":  wamp.List{realm},
 		"no name":    wamp.Dict{},

@@ -29,7 +29,7 @@ type RealmConfig struct {
 	Rates      RatesConfig  `yaml:"rates" doc:"how much clients may send in a second; the gateway's own sessions do not count"`
 	Calls      CallsConfig  `yaml:"calls" doc:"how long calls may take"`
 
-	History []HistoryConfig `yaml:"history" doc:"whose events are kept in memory, for clients that ask for them with wamp.subscription.get_events"`
+	History []HistoryConfig `yaml:"history" doc:"whose events are kept for clients that ask for them with wamp.subscription.get_events"`
 }
 
 // HistoryConfig is a topic or pattern whose events are kept.
@@ -38,6 +38,9 @@ type HistoryConfig struct {
 	Match string `yaml:"match" enum:"exact,prefix,wildcard" doc:"how the pattern matches, as in permissions"`
 	Limit int    `yaml:"limit" min:"1" doc:"how many events are kept; the oldest go first"`
 	Bytes int    `yaml:"bytes" min:"1024" unit:"bytes" doc:"how much memory they may take"`
+
+	MaxAge time.Duration `yaml:"max_age" min:"0s" doc:"how long an event is kept at most; 0s for as long as there is room"`
+	Disk   bool          `yaml:"disk" doc:"whether the events are in files as well, under state_dir, and outlive a restart"`
 }
 
 // SetDefaults fills in what the configuration does not say.
@@ -279,6 +282,9 @@ func (c *RealmConfig) validate(report func(path, problem, hint string)) {
 		if h.Limit <= 0 || h.Bytes <= 0 {
 			report(at, "limit or bytes is not more than 0", "leave it out for the default")
 		}
+		if h.MaxAge < 0 {
+			report(at+".max_age", "it is less than 0s", "leave it out for no bound")
+		}
 	}
 	l := c.Limits
 	for _, p := range []struct {
@@ -346,7 +352,7 @@ func (c *RealmConfig) realm() realm.Config {
 		out.RequestIDs = realm.SequentialRequestIDs
 	}
 	for _, h := range c.History {
-		out.History = append(out.History, realm.History{URI: h.URI, Match: wamp.Match(h.Match), Events: h.Limit, Bytes: h.Bytes})
+		out.History = append(out.History, realm.History{URI: h.URI, Match: wamp.Match(h.Match), Events: h.Limit, Bytes: h.Bytes, Age: realm.Time(h.MaxAge), Disk: h.Disk})
 	}
 	trusted := false
 	for _, ro := range c.Roles {

@@ -35,6 +35,7 @@ type hall struct {
 	closed   *wamp.Error // why nobody joins any more
 	timer    *time.Timer // goes off at armed, for watch
 	armed    realm.Time  // 0 when it is not to go off
+	journal  *journal    // of histories on disk, nil for none
 	latest   realm.Time  // the last one that the core was told
 	// reader is the session on whose goroutine the mutex is held, when it will
 	// send what it puts into outboxes; nil when that is for writers.
@@ -144,12 +145,25 @@ func (h *hall) mayJoin(s *session) *wamp.Error {
 	return nil
 }
 
+// expire drops what histories have kept for longer than they may.
+func (h *hall) expire() {
+	at := now()
+	h.lock(nil)
+	defer h.mu.Unlock()
+	at = max(at, h.latest)
+	h.core.Expire(at)
+	h.deliver(nil, at)
+}
+
 func (h *hall) snapshot() RealmStats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st := h.counted
 	st.Slowed, st.RateEnded = h.slowed.Load(), h.rateEnded.Load()
 	st.Stats = h.core.Stats()
+	if h.journal != nil {
+		h.journal.stats(&st)
+	}
 	return st
 }
 
@@ -174,6 +188,9 @@ func (h *hall) deliver(effects []realm.Effect, at realm.Time) {
 		h.push(h.core.Undeliverable(&call.callee.member, call.msg, errBusy, at), at)
 	}
 	h.arm(at)
+	if changes := h.core.TakeChanges(); h.journal != nil {
+		h.journal.put(changes)
+	}
 }
 
 var errBusy = wamp.Errorf(wamp.ErrUnavailable, "the callee has too many calls waiting")

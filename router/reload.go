@@ -42,6 +42,7 @@ func (r *Router) Reload(cfg Config) (*Reloaded, error) {
 		return nil, err
 	}
 	if !r.enterRealms(plan) {
+		plan.discard()
 		return nil, ErrClosed
 	}
 	done := &plan.Reloaded
@@ -53,6 +54,7 @@ func (r *Router) Reload(cfg Config) (*Reloaded, error) {
 	for _, h := range plan.removed {
 		h.close(wamp.CloseRealm, wamp.Errorf(wamp.ErrNoSuchRealm, "there is no realm %.200q any more", h.cfg.Name))
 		close(h.gone)
+		h.closeJournal()
 	}
 	r.cfg = plan.cfg
 	return done, nil
@@ -79,8 +81,25 @@ type change struct {
 	endSlow, roles  bool
 }
 
+// discard ends what realms have that do not come about.
+func (p *plan) discard() {
+	for _, h := range p.added {
+		h.closeJournal()
+	}
+}
+
 // plan prepares a configuration. r.reloading is held.
 func (r *Router) plan(cfg Config) (*plan, error) {
+	p, err := r.prepare(cfg)
+	if err != nil {
+		p.discard()
+		return nil, err
+	}
+	return p, nil
+}
+
+// prepare returns what there is to discard with its error.
+func (r *Router) prepare(cfg Config) (*plan, error) {
 	cfg.Realms = slices.Clone(cfg.Realms)
 	p := &plan{cfg: cfg} // whose realms change below
 	if cfg.Cookies != r.cfg.Cookies {
@@ -94,7 +113,10 @@ func (r *Router) plan(cfg Config) (*plan, error) {
 		if j < 0 {
 			h := r.newHall(c, &cfg.Limits)
 			if err := h.open(r, c); err != nil {
-				return nil, err
+				return p, err
+			}
+			if err := h.keepHistory(r, c); err != nil {
+				return p, err
 			}
 			p.added, p.Added = append(p.added, h), append(p.Added, c.Name)
 			continue
@@ -102,7 +124,7 @@ func (r *Router) plan(cfg Config) (*plan, error) {
 		old := &r.cfg.Realms[j]
 		p.Pending = append(p.Pending, c.keep(old, fmt.Sprintf("realms[%d]", i))...)
 		if err := p.change(r, halls[c.Name], old, c); err != nil {
-			return nil, err
+			return p, err
 		}
 	}
 	for i := range r.cfg.Realms {

@@ -37,7 +37,8 @@ type Router struct {
 	halt     context.CancelFunc
 	tasks    sync.WaitGroup // all goroutines, Attach's callers included
 
-	reloading sync.Mutex // held by Reload, and for cfg
+	reloading  sync.Mutex // held by Reload, and for cfg
+	historyDir string     // of histories on disk; empty before KeepHistory
 
 	mu        sync.Mutex
 	closed    bool
@@ -225,6 +226,7 @@ func (r *Router) sweep() {
 		r.meters.forget(now())
 		for _, h := range r.halls() {
 			h.meters.forget(now())
+			h.expire()
 		}
 	}
 }
@@ -292,6 +294,7 @@ func (r *Router) Shutdown(ctx context.Context) error {
 	r.halt()
 	for _, h := range r.halls() {
 		h.close(wamp.CloseSystemShutdown, errShuttingDown)
+		defer h.closeJournal() // when all have left
 	}
 	for _, s := range r.snapshot(nil) {
 		if s.hall.Load() == nil { // still in its handshake
@@ -354,6 +357,11 @@ type RealmStats struct {
 	CallsRefused  uint64 // for callees with a full queue
 	SlowEnded     uint64 // sessions ended because their queue was full
 	Undeliverable uint64 // messages that a session could not take
+
+	HistoryDiskBytes int    // of files
+	HistoryUnwritten int    // changes that wait for the disk
+	HistoryFailing   int    // 1 while the disk fails
+	HistoryLost      uint64 // events that are not on disk although they should be
 }
 
 // Stats returns the counters as they are now.

@@ -240,6 +240,8 @@ func (s *stage) configure(text string) {
 		History          []struct {
 			URI, Match    string
 			Events, Bytes int
+			Age           time.Duration
+			Disk          bool
 		}
 	}
 	s.decode(text, &c)
@@ -263,6 +265,7 @@ func (s *stage) configure(text string) {
 	for _, h := range c.History {
 		kept := HistoryConfig{URI: h.URI}
 		kept.SetDefaults()
+		kept.MaxAge, kept.Disk = h.Age, h.Disk
 		set(&kept.Limit, h.Events)
 		set(&kept.Bytes, h.Bytes)
 		if h.Match != "" {

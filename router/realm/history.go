@@ -19,6 +19,10 @@ type History struct {
 	// means the defaults.
 	Events int // 1,000
 	Bytes  int // of topics, arguments and roughly what each event costs; 1 MiB
+	// Age is how long an event is kept at most; 0 for as long as there is room.
+	Age Time
+	// Disk wants the events written down for the next start: see TakeChanges.
+	Disk bool
 }
 
 const (
@@ -34,13 +38,17 @@ type history struct {
 	most   int // events
 	bytes  int
 	limit  int // bytes
+	age    Time
+	disk   bool
 }
 
 // record is an event that is kept. Several histories may share it.
 type record struct {
 	publication
-	at   Time // by the wall clock
-	size int
+	at     Time // by the wall clock
+	size   int
+	seq    uint64 // on disk
+	onDisk int    // histories on disk that have it
 }
 
 func (r *Realm) newHistory(c History) error {
@@ -52,7 +60,7 @@ func (r *Realm) newHistory(c History) error {
 		return fmt.Errorf("realm %q: history of %q (%s) is there twice", r.cfg.Name, c.URI, match)
 	}
 	sub := r.newSubscription(match, c.URI)
-	sub.history = &history{of: sub, most: c.Events, limit: c.Bytes}
+	sub.history = &history{of: sub, most: c.Events, limit: c.Bytes, age: max(0, c.Age), disk: c.Disk}
 	if c.Events <= 0 {
 		sub.history.most = historyEvents
 	}
@@ -80,22 +88,18 @@ func (r *Realm) record(p *publication, matched []*subscription) {
 			rec = &record{publication: p.own(), at: r.wall()}
 			rec.to.without = 0
 			rec.size = p.retainedSize()
+			r.lastKept++
+			rec.seq = r.lastKept
 		}
-		sub.history.add(rec)
+		r.preserve(sub.history, rec)
+	}
+	if rec != nil && rec.onDisk > 0 {
+		r.changes = append(r.changes, HistoryChange{Kept: rec.kept()})
 	}
 }
 
-// add appends an event, in place of as many of the oldest ones as it takes. One
-// that is larger than the whole history is not kept.
+// add appends an event; there is room for it.
 func (h *history) add(rec *record) {
-	if rec.size > h.limit {
-		return
-	}
-	for n := len(h.events); n > h.first && (n-h.first >= h.most || h.bytes+rec.size > h.limit); {
-		h.bytes -= h.events[h.first].size
-		h.events[h.first] = nil
-		h.first++
-	}
 	// What is left moves to the front when half of the array is free, so that
 	// an event is moved once at most for each that is added.
 	if h.first > 0 && h.first >= len(h.events)-h.first {
@@ -164,6 +168,7 @@ func (r *Realm) subscriptionGetEvents(c *metaCall) (wamp.List, *wamp.Error) {
 	if h == nil {
 		return nil, wamp.Errorf(errHistoryUnavailable, "no history is kept for subscription %d", sub.id)
 	}
+	r.expire(h)
 	q, fault := newHistoryQuery(c.kwargs, h.kept())
 	if fault != nil {
 		return nil, fault

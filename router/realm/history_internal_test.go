@@ -67,7 +67,7 @@ func TestHistoryTimes(t *testing.T) {
 func TestHistoryBounds(t *testing.T) {
 	h := &history{most: 10, limit: 1000}
 	for i := range 1000 {
-		h.add(&record{publication: publication{id: wamp.ID(i + 1)}, size: 30 + i%200})
+		new(Realm).preserve(h, &record{publication: publication{id: wamp.ID(i + 1)}, size: 30 + i%200})
 		if n := len(h.kept()); n == 0 || n > 10 || h.bytes > 1000 || len(h.events) > 21 {
 			t.Fatalf("after %d events: %d with %d bytes in %d", i+1, n, h.bytes, len(h.events))
 		}
@@ -82,7 +82,7 @@ func TestHistoryBounds(t *testing.T) {
 			t.Fatalf("%d bytes are counted of %d", h.bytes, size)
 		}
 	}
-	h.add(&record{size: 1001})
+	new(Realm).preserve(h, &record{size: 1001})
 	if len(h.kept()) == 0 {
 		t.Error("an event that is too large took the others with it")
 	}

@@ -7,7 +7,7 @@
 //
 // session.go holds who is a member and how sessions begin and end, broker.go
 // publish and subscribe, testament.go what sessions leave, retain.go retained events, history.go those that can be
-// asked for, shard.go who of several has a resource, registration.go who provides which procedure, dealer.go the way of
+// asked for, history_kept.go what of them is on disk, shard.go who of several has a resource, registration.go who provides which procedure, dealer.go the way of
 // a call to its callee and back, invocation.go what a callee has to answer,
 // passthru.go payloads that are carried unseen,
 // timeout.go until when, stream.go calls that come in parts, reroute.go those
@@ -133,6 +133,7 @@ var DefaultLimits = Limits{
 type Stats struct {
 	Sessions, Subscriptions, Registrations int // now
 	PendingCalls, Retained, RetainedBytes  int // now
+	HistoryEvents, HistoryBytes            int // now, those in several histories once for each
 	Joined                                 uint64
 	Aborted                                uint64 // sessions, for protocol violations
 	Calls, Publications, Events            uint64 // events are counted per receiver
@@ -158,6 +159,8 @@ type Realm struct {
 	lastSubscription wamp.ID
 	retained         retainedEvents
 	histories        []*history
+	lastKept         uint64
+	changes          []HistoryChange // of histories on disk
 
 	registrations    index[registration]
 	registrationByID map[wamp.ID]*registration
@@ -285,6 +288,10 @@ func (r *Realm) Stats() Stats {
 	st := r.stats
 	st.Sessions = len(r.sessions)
 	st.Retained, st.RetainedBytes = r.retained.count, r.retained.bytes
+	for _, h := range r.histories {
+		st.HistoryEvents += len(h.kept())
+		st.HistoryBytes += h.bytes
+	}
 	return st
 }
 

@@ -77,7 +77,7 @@ const suffix = ".spool"
 func Open(fs FS, opts Options) (l *Log, entries []*Entry, damaged int, err error) {
 	names, err := fs.List()
 	if err != nil {
-		return nil, nil, 0, fmt.Errorf("read the queue's directory: %w", err)
+		return nil, nil, 0, fmt.Errorf("read the directory of the log: %w", err)
 	}
 	l = &Log{fs: fs, opts: opts}
 	_, _ = rand.Read(l.salt[:]) // never fails
@@ -202,7 +202,7 @@ func (l *Log) write(b []byte) (at int64, err error) {
 	// What an earlier failure left behind the end is written over.
 	if _, err := s.file.WriteAt(b, s.size); err != nil {
 		_ = s.file.Truncate(s.size) // gives the space back; a torn record is no harm
-		return 0, fmt.Errorf("write to the queue on disk: %w", err)
+		return 0, fmt.Errorf("write to the log on disk: %w", err)
 	}
 	at = s.size
 	s.size += int64(len(b))
@@ -219,7 +219,7 @@ func (l *Log) extend() error {
 	if n := len(l.segments); n > 0 {
 		if l.dirty {
 			if err := l.segments[n-1].file.Sync(); err != nil {
-				return fmt.Errorf("sync the queue on disk: %w", err)
+				return fmt.Errorf("sync the log on disk: %w", err)
 			}
 			l.syncs++
 		}
@@ -227,7 +227,7 @@ func (l *Log) extend() error {
 	}
 	f, err := l.fs.Open(name(next))
 	if err != nil {
-		return fmt.Errorf("make a file for the queue on disk: %w", err)
+		return fmt.Errorf("make a file for the log on disk: %w", err)
 	}
 	if _, err = f.WriteAt(appendHeader(nil, l.salt), 0); err == nil {
 		err = l.fs.Sync()
@@ -235,7 +235,7 @@ func (l *Log) extend() error {
 	if err != nil {
 		_ = f.Close()
 		_ = l.fs.Remove(name(next)) // what is left of it has no records
-		return fmt.Errorf("make a file for the queue on disk: %w", err)
+		return fmt.Errorf("make a file for the log on disk: %w", err)
 	}
 	l.rotate = false
 	l.segments = append(l.segments, &segment{number: next, file: f, size: int64(headerSize)})
@@ -343,7 +343,7 @@ func (l *Log) compact() {
 
 // ErrDamaged is wrapped by the error of a Read that does not find what was
 // written.
-var ErrDamaged = errors.New("the queue's file is damaged")
+var ErrDamaged = errors.New("the log's file is damaged")
 
 // Read returns an entry's data.
 func (l *Log) Read(e *Entry) ([]byte, error) {
@@ -383,7 +383,7 @@ func (l *Log) Sync() error {
 		l.mu.Lock()
 		l.dirty, l.rotate = true, true
 		l.mu.Unlock()
-		return fmt.Errorf("sync the queue on disk: %w", err)
+		return fmt.Errorf("sync the log on disk: %w", err)
 	}
 	return nil
 }
